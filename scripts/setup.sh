@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Installs what building, running and testing Rillcast needs on Debian 12. Safe to run again: what is there is left alone.
+#
+#   scripts/setup.sh run     a C compiler, a Rust toolchain, the player page's packages
+#   scripts/setup.sh test    all of that, and every real client that the tests start
+#   scripts/setup.sh bench   all of `run`, and the peers that the benchmarks measure against
+set -euo pipefail
+cd "$(dirname "$0")/.."
+what=${1:-run}
+
+say() { printf 'setup: %s\n' "$*"; }
+
+packages=(build-essential pkg-config ca-certificates curl git)
+case $what in
+    run) ;;
+    test)
+        packages+=(ffmpeg chromium nginx libnginx-mod-rtmp openssl
+            gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
+            gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
+            obs-studio xvfb xauth) ;;
+    bench) packages+=(ffmpeg nginx libnginx-mod-rtmp) ;;
+    *) echo "usage: scripts/setup.sh run|test|bench" >&2; exit 2 ;;
+esac
+command -v node >/dev/null || packages+=(nodejs)
+command -v npm >/dev/null || packages+=(npm)
+
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+done
+if ((${#missing[@]})); then
+    say "Debian packages: ${missing[*]}"
+    root=()
+    [ "$(id -u)" -eq 0 ] || root=(sudo)
+    "${root[@]}" apt-get update -qq
+    # nginx is started by the benchmarks on a private port; the package's own service would take port 80.
+    printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee /usr/sbin/policy-rc.d >/dev/null
+    "${root[@]}" chmod +x /usr/sbin/policy-rc.d
+    trap '"${root[@]}" rm -f /usr/sbin/policy-rc.d' EXIT
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+if ! command -v cargo >/dev/null && [ ! -x "$HOME/.cargo/bin/cargo" ]; then
+    say "Rust toolchain (rustup, stable, in $HOME/.cargo)"
+    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c clippy -c rustfmt
+fi
+
+npm_install() { # folder
+    if [ ! -e "$1/node_modules/.installed" ] || [ "$1/package-lock.json" -nt "$1/node_modules/.installed" ]; then
+        say "npm packages in $1"
+        (cd "$1" && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --no-audit --no-fund --loglevel=error)
+        touch "$1/node_modules/.installed"
+    fi
+}
+npm_install web
+[ "$what" != test ] || npm_install tests/browser
+say "ready for '$what'"

@@ -1,0 +1,1 @@
+//! Protocols that bring access units.

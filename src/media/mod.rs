@@ -1,0 +1,26 @@
+//! The ground floor: nouns that every other module shares, and nothing that does I/O.
+//!
+//! ```text
+//!   reader   bounds-checked cursors, used by every parser
+//!   time     timescales, media time, wall-clock time as a value, unwrapping of 32-bit clocks
+//!   name     APP/NAME, epochs, rendition ids
+//!   track    one elementary stream: codec and timescale
+//!   access_unit, slab   one coded picture or audio frame, and the memory it arrives in
+//!   codec/   configuration records and RFC 6381 codec strings
+//! ```
+//!
+//! Not here: how access units arrive (`ingest`), how they are packaged (`packager`).
+
+pub mod access_unit;
+pub mod codec;
+pub mod name;
+pub mod reader;
+pub mod slab;
+pub mod time;
+pub mod track;
+
+pub use access_unit::AccessUnit;
+pub use name::{Epoch, RenditionId, StreamName};
+pub use slab::Slab;
+pub use time::{MediaTime, Timescale, WallTime};
+pub use track::{Format, Kind, Track};

@@ -1,0 +1,29 @@
+//! From access units to parts, segments, windows, playlists and MPDs: CMAF, one track per rendition. Sans-IO but for `live`.
+//!
+//! ```text
+//!   TrackWriter ── access units ──► presentation ──► segmenter (one a track) ──► fmp4 ──► part
+//!   (live.rs)                          │ cuts, dates, DASH periods                         │
+//!                                      ▼                                                   ▼
+//!                                   catalog  ◄───────────── watch cells ─────────────►  window
+//!                                      │                                                   │
+//!                                      └──► playlist::{hls_multivariant, dash, hls_media} ─┘  rendered once, shared
+//! ```
+//!
+//! Not here: protocols that bring access units (`ingest`), HTTP (`edge`).
+//!
+//! Specifications: ISO/IEC 23000-19 (CMAF), ISO/IEC 14496-12, RFC 8216bis-22, ISO/IEC 23009-1.
+
+pub mod catalog;
+pub mod config;
+#[cfg(feature = "server")]
+pub mod live;
+pub mod part;
+pub mod playlist;
+pub mod presentation;
+pub mod window;
+
+pub use catalog::{Catalog, Period, Rendition};
+pub use config::Config;
+pub use part::{Init, Part, Segment};
+pub use presentation::Presentation;
+pub use window::Window;

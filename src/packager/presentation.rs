@@ -1,0 +1,4 @@
+//! A presentation.
+/// All renditions of one stream.
+#[derive(Debug)]
+pub struct Presentation {}

@@ -1,0 +1,119 @@
+//! An immutable snapshot of what a rendition offers now. Publishing a part is publishing one of these.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::catalog::Rendition;
+use super::part::{Init, Part, Segment};
+
+/// What a rendition offers now. Cloning the `Arc` is all that a viewer costs the publisher: nothing.
+#[derive(Debug)]
+pub struct Window {
+    /// Whose window this is.
+    pub rendition: Arc<Rendition>,
+    /// Complete segments, oldest first, without a hole in their numbers. Those before `listed` have left the playlist and are still served
+    /// (RFC 8216bis §6.2.2).
+    pub segments: Vec<Arc<Segment>>,
+    /// Index in `segments` of the first one that playlists list.
+    pub listed: usize,
+    /// The segment in the making, once it has a part.
+    pub open: Option<Arc<Segment>>,
+    /// Media sequence number of the open segment, whether it has a part yet or not. After the end: one past the last.
+    pub open_msn: u64,
+    /// Number of the next part, the one that EXT-X-PRELOAD-HINT names.
+    pub next_part: u64,
+    /// No part and no segment will follow.
+    pub ended: bool,
+    /// Counts the windows of this rendition.
+    pub version: u64,
+    /// Playlist text of this window, made when first asked for.
+    pub rendered: Rendered,
+}
+
+/// The forms of a media playlist that are rendered at most once per window and shared by every viewer.
+#[derive(Debug, Default)]
+pub struct Rendered {
+    /// The whole playlist.
+    pub full: Text,
+    /// A delta update; the whole playlist where there is nothing to skip.
+    pub delta: Text,
+}
+
+/// One text in the two codings that are served.
+#[derive(Debug, Default)]
+pub struct Text {
+    plain: OnceLock<Bytes>,
+    gzip: OnceLock<Bytes>,
+}
+
+impl Text {
+    /// The text, rendered by the first caller while others wait.
+    pub fn plain(&self, render: impl FnOnce() -> String) -> Bytes {
+        self.plain.get_or_init(|| Bytes::from(render())).clone()
+    }
+
+    /// The text, gzip-coded, likewise.
+    pub fn gzip(&self, render: impl FnOnce() -> String) -> Bytes {
+        self.gzip.get_or_init(|| gzip(&self.plain(render))).clone()
+    }
+}
+
+fn gzip(text: &[u8]) -> Bytes {
+    use std::io::Write;
+    let mut encoder =
+        flate2::write::GzEncoder::new(Vec::with_capacity(text.len() / 4 + 64), flate2::Compression::new(4));
+    // Writing to a Vec cannot fail; were it to, the text would go out as it is, which no client could read, so the empty body is the
+    // honest answer.
+    let written = encoder.write_all(text).and_then(|()| encoder.finish());
+    Bytes::from(written.unwrap_or_default())
+}
+
+impl Window {
+    /// The segments that playlists list.
+    pub fn listed_segments(&self) -> &[Arc<Segment>] {
+        self.segments.get(self.listed..).unwrap_or_default()
+    }
+
+    /// EXT-X-MEDIA-SEQUENCE.
+    pub fn media_sequence(&self) -> u64 {
+        self.listed_segments().first().map_or(self.open_msn, |segment| segment.msn)
+    }
+
+    /// The segment numbered `msn`, complete or open.
+    pub fn segment(&self, msn: u64) -> Option<&Arc<Segment>> {
+        if let Some(open) = self.open.as_ref().filter(|open| open.msn == msn) {
+            return Some(open);
+        }
+        let first = self.segments.first()?.msn;
+        self.segments.get(usize::try_from(msn.checked_sub(first)?).ok()?)
+    }
+
+    /// Whether `msn` is complete, i.e. will not change any more.
+    pub fn is_complete(&self, msn: u64) -> bool {
+        self.segments.last().is_some_and(|last| msn <= last.msn)
+    }
+
+    /// The part numbered `number`, wherever it is still kept.
+    pub fn part(&self, number: u64) -> Option<&Arc<Part>> {
+        let holding = self.segments.iter().chain(&self.open);
+        let segment = holding.rev().find(|segment| segment.parts.first().is_some_and(|part| part.number <= number))?;
+        let first = segment.parts.first()?.number;
+        segment.parts.get(usize::try_from(number - first).ok()?)
+    }
+
+    /// The init numbered `number`, while a kept segment needs it.
+    pub fn init(&self, number: u32) -> Option<&Arc<Init>> {
+        if self.rendition.init.number == number {
+            return Some(&self.rendition.init);
+        }
+        self.segments.iter().chain(&self.open).map(|segment| &segment.init).find(|init| init.number == number)
+    }
+
+    /// LAST-MSN and LAST-PART of a rendition report: the last part listed, counted within its segment. `None` before the first.
+    pub fn last_part(&self) -> Option<(u64, Option<usize>)> {
+        let last = self.open.as_ref().or(self.segments.last())?;
+        let part = if last.parts_listed { last.parts.len().checked_sub(1) } else { None };
+        Some((last.msn, part))
+    }
+}
