@@ -138,3 +138,93 @@ fn decimal(seconds: f64) -> String {
     let trimmed = text.trim_end_matches('0').trim_end_matches('.');
     String::from(trimmed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::Kind;
+    use crate::packager::Config;
+    use crate::packager::simulation::Simulation;
+
+    const VIDEO: RenditionId = RenditionId { kind: Kind::Video, index: 0 };
+    const AUDIO: RenditionId = RenditionId { kind: Kind::Audio, index: 0 };
+
+    fn simulation(seconds: f64, config: Config) -> Simulation {
+        let mut simulation = Simulation::new(config);
+        simulation.stream(seconds, (30, 1), 60, true, &[Kind::Video, Kind::Audio]);
+        simulation
+    }
+
+    fn report() -> Report {
+        Report { id: AUDIO, last_msn: 43, last_part: Some(2) }
+    }
+
+    #[test]
+    fn a_live_playlist() {
+        let simulation = simulation(7.5, Config::default());
+        insta::assert_snapshot!("live", render(&simulation.windows[&VIDEO], &[report()], false));
+        insta::assert_snapshot!("live_audio", render(&simulation.windows[&AUDIO], &[], false));
+    }
+
+    #[test]
+    fn an_ended_playlist_has_no_hint_and_no_reports() {
+        let mut simulation = simulation(5.0, Config::default());
+        simulation.finish();
+        insta::assert_snapshot!("ended", render(&simulation.windows[&VIDEO], &[report()], false));
+    }
+
+    #[test]
+    fn a_delta_update_skips_only_what_lies_beyond_the_boundary() {
+        let config = Config { window: std::time::Duration::from_secs(60), ..Config::default() };
+        let simulation = simulation(58.0, config);
+        let window = &simulation.windows[&VIDEO];
+        let (full, delta) = (render(window, &[], false), render(window, &[], true));
+        let skipped: usize = delta
+            .lines()
+            .find_map(|line| line.strip_prefix("#EXT-X-SKIP:SKIPPED-SEGMENTS="))
+            .and_then(|count| count.parse().ok())
+            .unwrap();
+        let listed = window.listed_segments();
+        // From the end of each skipped segment to the end of the last: at least 6 target durations, and no more could be skipped.
+        let behind = |index: usize| -> i64 { listed.iter().skip(index).map(|segment| segment.duration).sum() };
+        assert!(behind(skipped) >= 24 * 90_000 && behind(skipped + 1) < 24 * 90_000);
+        let names = |text: &str| -> Vec<String> {
+            text.lines().filter(|line| !line.starts_with('#')).map(String::from).collect()
+        };
+        assert_eq!(names(&full)[skipped..], names(&delta));
+        assert!(delta.contains("#EXT-X-VERSION:9\n") && full.contains("#EXT-X-VERSION:6\n"));
+        let header = |text: &str| text.lines().find(|line| line.starts_with("#EXT-X-MEDIA-SEQUENCE")).map(String::from);
+        assert_eq!(header(&full), header(&delta));
+    }
+
+    #[test]
+    fn with_nothing_to_skip_a_delta_update_is_the_whole_playlist() {
+        let simulation = simulation(20.0, Config::default());
+        let window = &simulation.windows[&VIDEO];
+        assert_eq!(render(window, &[], true), render(window, &[], false));
+    }
+
+    #[test]
+    fn readers_that_are_not_ours_understand_it() {
+        let simulation = simulation(30.0, Config::default());
+        let window = &simulation.windows[&VIDEO];
+        let text = render(window, &[report()], false);
+        let (_, playlist) = m3u8_rs::parse_media_playlist(text.as_bytes()).unwrap();
+        assert_eq!(playlist.media_sequence, window.media_sequence());
+        let expected: Vec<f32> = window.listed_segments().iter().map(|s| s.duration as f32 / 90_000.0).collect();
+        let read: Vec<f32> = playlist.segments.iter().filter(|s| !s.uri.is_empty()).map(|s| s.duration).collect();
+        assert_eq!(read.len(), expected.len());
+        assert!(read.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4));
+
+        let mut reader = quick_m3u8::Reader::from_str(&text, quick_m3u8::config::ParsingOptions::default());
+        let (mut parts, mut hints, mut reports) = (0, 0, 0);
+        while let Ok(Some(line)) = reader.read_line() {
+            let line = format!("{line:?}");
+            parts += usize::from(line.contains("Part(Part {") || line.contains("Part(Part "));
+            hints += usize::from(line.contains("PreloadHint("));
+            reports += usize::from(line.contains("RenditionReport("));
+        }
+        assert_eq!((hints, reports), (1, 1));
+        assert_eq!(parts, text.matches("#EXT-X-PART:").count());
+    }
+}

@@ -80,3 +80,36 @@ fn media(catalog: &Catalog, measured: &Measured, index: usize) -> AlternativeMed
         ..AlternativeMedia::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packager::Config;
+    use crate::packager::simulation::Simulation;
+
+    fn rendered(kinds: &[Kind]) -> String {
+        let mut simulation = Simulation::new(Config::default());
+        simulation.stream(9.0, (30_000, 1_001), 60, true, kinds);
+        render(simulation.catalog.as_ref().unwrap())
+    }
+
+    #[test]
+    fn video_with_an_audio_group() {
+        insta::assert_snapshot!("multivariant", rendered(&[Kind::Video, Kind::Audio]));
+    }
+
+    #[test]
+    fn video_alone_names_no_audio_group() {
+        insta::assert_snapshot!("multivariant_video", rendered(&[Kind::Video]));
+    }
+
+    #[test]
+    fn it_reads_back() {
+        let text = rendered(&[Kind::Video, Kind::Audio]);
+        let (_, playlist) = m3u8_rs::parse_master_playlist(text.as_bytes()).unwrap();
+        let variant = &playlist.variants[0];
+        assert_eq!(variant.codecs.as_deref(), Some("avc1.64001F,mp4a.40.2"));
+        assert_eq!(variant.frame_rate, Some(29.97));
+        assert_eq!(variant.audio, Some(playlist.alternatives[0].group_id.clone()));
+    }
+}
