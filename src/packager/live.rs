@@ -185,3 +185,6 @@ impl TrackWriter {
         unimplemented!("{track:?}")
     }
 }
+
+#[cfg(test)]
+mod testing;
