@@ -117,11 +117,14 @@ struct Stamp {
     modified: (i64, i64),
 }
 
+/// What was read last, and of which version of the file; of none where there was no file.
+type Cached = (Option<Stamp>, Arc<Vec<Key>>);
+
 /// The key store. Cheap to ask: the file is read again only when it has changed. All methods touch the disk; none of them waits for more.
 #[derive(Debug)]
 pub struct KeyStore {
     path: PathBuf,
-    cached: Mutex<Option<(Option<Stamp>, Arc<Vec<Key>>)>>,
+    cached: Mutex<Option<Cached>>,
 }
 
 impl KeyStore {

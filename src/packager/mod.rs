@@ -20,6 +20,8 @@ pub mod live;
 pub mod part;
 pub mod playlist;
 pub mod presentation;
+#[cfg(all(test, feature = "server"))]
+pub(crate) mod testing;
 pub mod window;
 
 pub use catalog::{Catalog, Period, Rendition};

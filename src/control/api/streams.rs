@@ -190,7 +190,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::edge::testing;
+    use crate::packager::testing;
 
     async fn get(path: &str) -> Response<super::super::Body> {
         let context = Context { registry: testing::fixture().registry, viewers: Arc::new(|_| 7) };

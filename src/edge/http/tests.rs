@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use http::Version;
 
 use super::*;
-use crate::edge::testing::{self, Fixture};
 use crate::edge::{Metrics, tls};
+use crate::packager::testing::{self, Fixture};
 use crate::packager::{Init, Rendition};
 
 struct Running {
@@ -184,6 +184,45 @@ async fn a_slow_reader_is_closed_and_a_quick_one_is_not() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(running.edge.metrics.limits.write.get(), 1);
+    running.server.stop().await;
+}
+
+/// RELIABILITY row 55: HTTP/2 streams that are opened with a window of zero and never granted more.
+#[tokio::test]
+async fn a_window_of_zero_is_no_way_to_hold_a_connection() {
+    let running = start(config());
+    let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    // SETTINGS_INITIAL_WINDOW_SIZE = 0.
+    hello.extend([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0]);
+    let path = b"/live/me/10/v0/s5.m4s";
+    let mut head = vec![0x82, 0x86, 0x04, path.len() as u8];
+    head.extend(path);
+    head.extend(b"\x01\x01a");
+    // HEADERS, END_STREAM and END_HEADERS, on stream 1.
+    hello.extend([0, 0, head.len() as u8, 1, 5, 0, 0, 0, 1]);
+    hello.extend(head);
+    let mut socket = TcpStream::connect(running.http).await.expect("connected");
+    socket.write_all(&hello).await.expect("written");
+    let got = closed(&mut socket).await;
+    assert!(!got.windows(4).any(|bytes| bytes == b"head"), "nothing may be sent into a window of zero");
+    assert_eq!(running.edge.metrics.limits.write.get(), 1);
+    running.server.stop().await;
+}
+
+#[tokio::test]
+async fn answers_without_a_body_do_not_lie_about_its_length() {
+    let running = start(Config::default());
+    for (name, client) in [("HTTP/1.1", client().http1_only()), ("h2c", client().http2_prior_knowledge())] {
+        let client = client.build().expect("a client");
+        let base = format!("http://{}/live/me/10/v0", running.http);
+        let open = client.head(format!("{base}/s7.m4s")).send().await.expect("an answer");
+        assert_eq!(open.headers().get("content-length"), None, "{name}: the length of an open segment is not known");
+        let part = client.get(format!("{base}/p20.m4s")).header("if-none-match", "*").send().await.expect("an answer");
+        assert_eq!(part.status().as_u16(), 304, "{name}");
+        assert_eq!(part.headers().get("content-length"), None, "{name}: 304");
+        let preflight = client.request(reqwest::Method::OPTIONS, format!("{base}/p20.m4s")).send().await;
+        assert_eq!(preflight.expect("an answer").status().as_u16(), 204, "{name}");
+    }
     running.server.stop().await;
 }
 

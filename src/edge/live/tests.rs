@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 
-use crate::edge::body::Body;
-use crate::edge::testing::{self, Fixture};
+use crate::edge::body::{Body, Boxed};
 use crate::edge::{Config, Edge, Metrics};
+use crate::packager::testing::{self, Fixture};
 
 const BASE: &str = "/live/me/10/v0";
 
@@ -269,4 +269,37 @@ async fn a_viewer_counts_once_per_connection() {
         get(&edge, &format!("{BASE}/index.m3u8")).await;
     }
     assert_eq!(edge.viewers(&"live/me".parse().expect("a good name")), 1);
+}
+
+#[tokio::test]
+async fn the_api_is_told_who_asks_and_its_answers_are_not_kept() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config::default());
+    edge.set_api(tower::util::BoxCloneSyncService::new(tower::service_fn(|request: Request<Boxed>| async move {
+        let peer = request.extensions().get::<std::net::SocketAddr>().map(ToString::to_string).unwrap_or_default();
+        let text = format!("{} {} {peer}", request.method(), request.uri());
+        Ok(Response::new(http_body_util::Full::from(text).map_err(|never| match never {}).boxed_unsync()))
+    })));
+    let response = ask(&edge, Method::POST, "/api/v1/x?y=1", &[]).await;
+    assert_eq!(header(response.headers(), "cache-control"), "no-store");
+    assert_eq!(header(response.headers(), "access-control-allow-origin"), "*");
+    assert_eq!(body(response).await, "POST /api/v1/x?y=1 127.0.0.1:40000");
+}
+
+#[tokio::test]
+async fn pages_and_assets_come_with_their_headers() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config::default());
+    for (path, content_type) in [("/", "text/html; charset=utf-8"), ("/live/nobody", "text/html; charset=utf-8")] {
+        let response = get(&edge, path).await;
+        assert_eq!(header(response.headers(), "content-type"), content_type, "{path}");
+        assert!(header(response.headers(), "content-security-policy").starts_with("default-src 'self'"), "{path}");
+        assert_eq!(header(response.headers(), "x-content-type-options"), "nosniff", "{path}");
+        let etag = header(response.headers(), "etag").to_owned();
+        let again = ask(&edge, Method::GET, path, &[("if-none-match", &etag)]).await;
+        assert_eq!(again.status(), StatusCode::NOT_MODIFIED, "{path}");
+        let gzip = ask(&edge, Method::GET, path, &[("accept-encoding", "gzip")]).await;
+        assert_eq!(header(gzip.headers(), "content-encoding"), "gzip", "{path}");
+    }
+    assert_eq!(get(&edge, "/assets/none.js").await.status(), StatusCode::NOT_FOUND);
 }
