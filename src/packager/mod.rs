@@ -32,6 +32,8 @@ pub mod sequence;
 pub(crate) mod simulation;
 #[cfg(test)]
 pub(crate) mod test_fixtures;
+#[cfg(all(test, feature = "server"))]
+pub(crate) mod testing;
 pub mod window;
 
 pub use catalog::{Announced, Catalog, Period, Rendition};
