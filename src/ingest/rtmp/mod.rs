@@ -22,6 +22,8 @@ pub mod handshake;
 mod intake;
 pub mod message;
 mod reply;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod session;
 
 pub use intake::TooManyFormats;

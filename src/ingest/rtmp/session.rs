@@ -409,3 +409,6 @@ fn media_kind(kind: u8) -> Option<Kind> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
