@@ -5,6 +5,8 @@
 
 // Each test binary uses its own part of this module; what one leaves unused another needs.
 #![allow(dead_code, unreachable_pub)]
+// Tests are plain threads that wait for other programs; nothing of theirs runs on an async runtime.
+#![allow(clippy::disallowed_methods)]
 
 pub mod browser;
 pub mod busy;
