@@ -268,7 +268,7 @@ export class LiveSession extends EventTarget {
     this.moved = { time: 0, at: performance.now() };
     const { Hls } = window;
     if (Hls?.isSupported()) return this.#loadHls(Hls);
-    if (!this.video.canPlayType("application/vnd.apple.mpegurl")) return this.#enter("unsupported");
+    if (!this.video.canPlayType("application/vnd.apple.mpegurl")) return this.#enter(Hls ? "unsupported" : "incomplete");
     // Safari where Media Source is missing: it plays low-latency HLS itself.
     this.video.src = this.urls.playlist;
     this.#emit("ready");

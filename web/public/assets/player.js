@@ -30,6 +30,8 @@ const VEIL = {
   ended: { title: "The stream has ended", text: "Thanks for watching. If it comes back, playback starts by itself.", art: "antenna" },
   waiting: { title: "The stream is interrupted", text: "The streamer's connection dropped. Playback goes on by itself when it is back.", art: "antenna" },
   unreachable: { title: "The server does not answer", text: "Check your connection. This page keeps trying.", art: "antenna" },
+  // The server's build embeds hls.js from npm; a build without the packages serves a page that cannot play.
+  incomplete: { title: "The player is incomplete", text: "This server was built without hls.js. Run scripts/setup.sh run and build it again.", art: "antenna" },
   unsupported: { title: "This browser cannot play the stream", text: "It has neither Media Source Extensions nor HLS built in. A current Chromium, Firefox or Safari plays it.", art: "antenna" },
 };
 
