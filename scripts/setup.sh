@@ -2,14 +2,17 @@
 # Installs what building, running and testing Rillcast needs on Debian 12. Safe to run again: what is there is left alone.
 #
 #   scripts/setup.sh run     a C compiler, a Rust toolchain, the player page's packages
-#   scripts/setup.sh test    all of that, and every real client that the tests start
+#   scripts/setup.sh test    all of that, and every real client that the tests start, and cargo-deny
 #   scripts/setup.sh bench   all of `run`, and the peers that the benchmarks measure against
+#
+# Needs Debian's mirrors, crates.io and the npm registry; as another user than root, sudo for the Debian packages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-run}
 
 say() { printf 'setup: %s\n' "$*"; }
 
+deny_version=0.20.2
 packages=(build-essential pkg-config ca-certificates curl git)
 case $what in
     run) ;;
@@ -17,8 +20,8 @@ case $what in
         packages+=(ffmpeg chromium nginx libnginx-mod-rtmp openssl
             gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
             gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
-            obs-studio xvfb xauth) ;;
-    bench) packages+=(ffmpeg nginx libnginx-mod-rtmp) ;;
+            obs-studio libgl1-mesa-dri xvfb fonts-dejavu-core procps python3) ;;
+    bench) packages+=(ffmpeg nginx libnginx-mod-rtmp python3) ;;
     *) echo "usage: scripts/setup.sh run|test|bench" >&2; exit 2 ;;
 esac
 command -v node >/dev/null || packages+=(nodejs)
@@ -45,6 +48,12 @@ if ! command -v cargo >/dev/null && [ ! -x "$HOME/.cargo/bin/cargo" ]; then
     curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c clippy -c rustfmt
 fi
 
+export PATH="$HOME/.cargo/bin:$PATH"
+if ! cargo clippy --version >/dev/null 2>&1 || ! cargo fmt --version >/dev/null 2>&1; then
+    say "clippy and rustfmt"
+    rustup component add clippy rustfmt
+fi
+
 npm_install() { # folder
     if [ ! -e "$1/node_modules/.installed" ] || [ "$1/package-lock.json" -nt "$1/node_modules/.installed" ]; then
         say "npm packages in $1"
@@ -53,5 +62,13 @@ npm_install() { # folder
     fi
 }
 npm_install web
-[ "$what" != test ] || npm_install tests/browser
+if [ "$what" = test ]; then
+    npm_install tests/browser
+    if ! target/tools/bin/cargo-deny --version 2>/dev/null | grep -qF "$deny_version"; then
+        # Three minutes on two cores; kept below target/, so that it is built once.
+        say "cargo-deny $deny_version (in target/tools)"
+        cargo install cargo-deny --locked --version "$deny_version" --root target/tools --target-dir target/tools-build --quiet
+        rm -rf target/tools-build
+    fi
+fi
 say "ready for '$what'"

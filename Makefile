@@ -1,0 +1,40 @@
+# What one does with Rillcast. All builds share the release profile, so that dependencies compile once.
+
+SHELL := /bin/bash
+export PATH := $(HOME)/.cargo/bin:$(CURDIR)/target/tools/bin:$(PATH)
+CARGO := cargo
+SERVER := target/release/rillcast
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check bench fuzz soak
+
+help: ## Says what there is to make.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 14
+
+run: ## Builds the server and starts it; on a fresh Debian 12 it first installs what is missing.
+	scripts/setup.sh run
+	$(CARGO) build --release --bin rillcast
+	$(SERVER) serve
+
+demo: ## Publishes a test picture with a clock and a beep to the running server.
+	scripts/demo.sh
+
+test: ## Checks everything: style, unit tests, and end to end with real encoders and players.
+	scripts/setup.sh test
+	scripts/test.sh
+
+check: ## The part of `make test` that needs no encoder and no player: formatting, lints, documentation, licences, fuzz targets.
+	scripts/check.sh
+
+bench: ## Measures against nginx with its RTMP module, both in one run.
+	scripts/setup.sh bench
+	$(CARGO) build --release --bin rillcast
+	bench/run.py
+
+fuzz: ## Runs each fuzz target for SECONDS (60) seconds; needs a nightly toolchain and cargo-fuzz, which it installs.
+	scripts/fuzz.sh
+
+soak: ## Publishes and watches for MINUTES (30) and watches memory, latency and open files.
+	scripts/setup.sh test
+	$(CARGO) build --release --bin rillcast
+	scripts/soak.py

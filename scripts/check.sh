@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Formatting, lints, documentation, licences, fuzz targets. Any warning fails.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$HOME/.cargo/bin:$PWD/target/tools/bin:$PATH"
+
+stage() { printf '\n==> %s\n' "$*"; }
+
+stage "cargo fmt --check"
+cargo fmt --all --check
+
+stage "cargo clippy"
+cargo clippy --release --all-targets --locked -- -D warnings
+
+stage "rustdoc"
+RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --document-private-items --locked --quiet
+
+# Advisories are not asked for: they change from one day to the next and need the network, so they are no part of what a commit is.
+stage "cargo deny"
+cargo deny --locked check bans licenses sources
+
+if [ -d fuzz ]; then
+    stage "the fuzz crate builds"
+    cargo check --release --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --locked
+fi
+
+stage "shell scripts parse"
+for script in scripts/*.sh .ci/run; do bash -n "$script"; done

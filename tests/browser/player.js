@@ -1,0 +1,51 @@
+// Plays ?url= with one of the players that viewers use, set up as their documentation says for low latency.
+const query = new URLSearchParams(location.search);
+const url = query.get("url");
+const video = document.getElementById("video");
+const fatal = (text) => window.watched.errors.push(text);
+
+function load(library) {
+  return new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = `/library/${library}`;
+    script.onload = resolve;
+    script.onerror = () => reject(new Error(`${library} does not load`));
+    document.head.append(script);
+  });
+}
+
+const players = {
+  async hls() {
+    await load("hls.js");
+    window.playerVersion = window.Hls.version;
+    const hls = new window.Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.2 });
+    hls.on(window.Hls.Events.ERROR, (_, data) => { if (data.fatal) fatal(`hls.js: ${data.type} ${data.details} ${data.response?.code ?? ""}`); });
+    hls.on(window.Hls.Events.MANIFEST_PARSED, () => video.play());
+    window.ownLatency = () => hls.latency || null;
+    hls.loadSource(url);
+    hls.attachMedia(video);
+  },
+  async shaka() {
+    await load("shaka.js");
+    window.shaka.polyfill.installAll();
+    window.playerVersion = window.shaka.Player.version;
+    const player = new window.shaka.Player();
+    await player.attach(video);
+    player.configure({ streaming: { lowLatencyMode: true, liveSync: { enabled: true } } });
+    player.addEventListener("error", (event) => { if (event.detail.severity === 2) fatal(`shaka: ${event.detail.code} ${JSON.stringify(event.detail.data)?.slice(0, 200)}`); });
+    window.ownLatency = () => player.getStats().liveLatency || null;
+    await player.load(url);
+    await video.play();
+  },
+  async dash() {
+    await load("dash.js");
+    const player = window.dashjs.MediaPlayer().create();
+    window.playerVersion = player.getVersion();
+    player.updateSettings({ streaming: { liveCatchup: { enabled: true } } });
+    player.on("error", (event) => fatal(`dash.js: ${event.error?.code} ${event.error?.message}`));
+    player.initialize(video, url, true);
+    window.ownLatency = () => player.getCurrentLiveLatency() || null;
+  },
+};
+
+players[query.get("player")]().catch((error) => fatal(String(error?.message || error?.code || error)));

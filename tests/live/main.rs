@@ -1,0 +1,10 @@
+//! End to end without a browser: encoders publish, ffmpeg watches, and what it decodes is compared with the source.
+
+#![forbid(unsafe_code)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod api;
+mod fidelity;
+mod publishers;

@@ -1,0 +1,142 @@
+//! Real players in a real browser. What they show is judged here; how fast they show it, in `tests/timing`.
+
+#![forbid(unsafe_code)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use std::time::Duration;
+
+use common::browser::{Browser, Player};
+use common::keep;
+use common::publisher::Publisher;
+use common::server::Server;
+
+/// For the first picture on a machine that also encodes and builds.
+const PICTURE: Duration = Duration::from_secs(30);
+const WATCHED: Duration = Duration::from_secs(12);
+
+#[track_caller]
+fn assert_plays(player: Player, path: &str, secure: bool, name: &str) {
+    let server = Server::start();
+    let _publisher = Publisher::clock(&server.publish_url("clock"));
+    server.wait_live("clock", 2);
+    let url = if secure { server.secure_url(path) } else { server.url(path) };
+    let mut browser = Browser::open(player, &url, true);
+    browser.wait_picture(PICTURE);
+    browser.watch(WATCHED);
+    browser.shot(&keep("screenshots").join(format!("{name}.png")));
+    let report = browser.report();
+    println!("{name}: {report}");
+    report.assert_played();
+    assert!(report.number("/drawn_ms/count") > 60.0, "the drawn clock is readable: {report}");
+    assert!(report.number("/drawn_ms/p50") > 0.0, "pictures are not from the future: {report}");
+    if secure {
+        assert!(report.0["protocols"]["h2"].as_u64().is_some_and(|count| count > 10), "TLS brings HTTP/2: {report}");
+    }
+}
+
+#[test]
+fn our_page_plays() {
+    assert_plays(Player::Page, "/live/clock", false, "page");
+}
+
+#[test]
+fn our_page_plays_over_tls_and_h2() {
+    assert_plays(Player::Page, "/live/clock", true, "page-h2");
+}
+
+#[test]
+fn hls_js_plays() {
+    assert_plays(Player::HlsJs, "/live/clock/index.m3u8", true, "hls.js");
+}
+
+#[test]
+fn dash_js_plays() {
+    assert_plays(Player::DashJs, "/live/clock/manifest.mpd", false, "dash.js");
+}
+
+#[test]
+fn shaka_plays_hls() {
+    assert_plays(Player::Shaka, "/live/clock/index.m3u8", false, "shaka-hls");
+}
+
+#[test]
+fn shaka_plays_dash() {
+    assert_plays(Player::Shaka, "/live/clock/manifest.mpd", false, "shaka-dash");
+}
+
+#[test]
+fn our_page_has_sound_where_the_browser_allows_it() {
+    let server = Server::start();
+    let _publisher = Publisher::clock(&server.publish_url("clock"));
+    server.wait_live("clock", 1);
+    let mut browser = Browser::open(Player::Page, &server.url("/live/clock"), true);
+    browser.wait_state(&["live"], PICTURE);
+    browser.watch(Duration::from_secs(3));
+    let report = browser.report();
+    assert!(!report.is("muted") && !report.is("unmute_offered"), "{report}");
+}
+
+#[test]
+fn our_page_starts_muted_where_autoplay_is_refused_and_one_tap_unmutes() {
+    let server = Server::start();
+    let _publisher = Publisher::clock(&server.publish_url("clock"));
+    server.wait_live("clock", 1);
+    let mut browser = Browser::open(Player::Page, &server.url("/live/clock"), false);
+    browser.wait_state(&["live"], PICTURE);
+    browser.watch(Duration::from_secs(3));
+    browser.shot(&keep("screenshots").join("page-muted.png"));
+    let report = browser.report();
+    assert!(report.is("muted") && report.is("unmute_offered"), "{report}");
+    browser.click("#unmute");
+    browser.watch(Duration::from_secs(1));
+    let report = browser.report();
+    assert!(!report.is("muted") && !report.is("unmute_offered") && !report.is("paused"), "{report}");
+    report.assert_played();
+}
+
+#[test]
+fn our_page_says_offline_and_starts_by_itself() {
+    let server = Server::start();
+    let mut browser = Browser::open(Player::Page, &server.url("/live/clock"), true);
+    browser.wait_state(&["offline"], PICTURE);
+    browser.shot(&keep("screenshots").join("page-offline.png"));
+    let first = Publisher::clock(&server.publish_url("clock"));
+    browser.wait_state(&["live"], PICTURE);
+    first.stop();
+    browser.wait_state(&["ended", "offline"], PICTURE);
+    browser.shot(&keep("screenshots").join("page-ended.png"));
+    // A new life of the stream is a new epoch with new addresses.
+    let _second = Publisher::clock(&server.publish_url("clock"));
+    browser.wait_state(&["live"], PICTURE);
+    browser.watch(Duration::from_secs(4));
+    let report = browser.report();
+    assert_eq!(report.0["state"], "live", "{report}");
+    assert!(report.number("/drawn_ms/count") > 0.0, "{report}");
+}
+
+#[test]
+fn our_page_survives_a_broken_publisher() {
+    let server = Server::start();
+    let publisher = Publisher::clock(&server.publish_url("clock"));
+    server.wait_live("clock", 1);
+    let mut browser = Browser::open(Player::Page, &server.url("/live/clock"), true);
+    browser.wait_state(&["live"], PICTURE);
+    publisher.cut();
+    browser.wait_state(&["waiting"], PICTURE);
+    browser.shot(&keep("screenshots").join("page-waiting.png"));
+    let _back = Publisher::clock(&server.publish_url("clock"));
+    browser.wait_state(&["live"], PICTURE);
+}
+
+#[test]
+fn streams_page_lists_what_is_live() {
+    let server = Server::start();
+    let _publisher = Publisher::clock(&server.publish_url("clock"));
+    server.wait_live("clock", 1);
+    let mut browser = Browser::open(Player::Page, &server.url("/"), true);
+    // The click waits for the card to appear, and opens the player.
+    browser.click("a.card[href='/live/clock']");
+    browser.wait_state(&["live"], PICTURE);
+}

@@ -1,0 +1,376 @@
+// Keeps one live stream playing in a <video>: waits until it is on air, plays it close to the live edge, recovers, waits again.
+// Knows hls.js, the playlist and the API; knows no buttons. What it finds out it tells by events, see LiveSession.
+//
+//            +--> offline --+                        +--> waiting --+     (the publisher's connection is gone, its return is awaited)
+//   checking |--> waiting --|--> starting --> live --|              |--> live
+//            +--> ended   --+        ^               +--> ended     +--> starting
+//                 (polling)          +----------------------+ (fatal error, new epoch, nothing moves)
+
+const POLL_FIRST_MS = 700;
+const POLL_MAX_MS = 2000;
+const WATCH_MS = 250;
+// Further behind than this, playing faster would take too long: jump.
+const JUMP_BEHIND_S = 4;
+// A picture that stands this long, although the server calls the stream live, is loaded afresh.
+const GIVE_UP_MS = 8000;
+const ASK_AFTER_MS = 1500;
+const FACTS_EVERY_MS = 10000;
+
+const retry = (maxNumRetry) => ({ maxNumRetry, retryDelayMs: 300, maxRetryDelayMs: 2000, backoff: "exponential" });
+
+/** The settings that keep hls.js near the live edge. PART-HOLD-BACK of the playlist sets the distance, so none is named here. */
+export const HLS_CONFIG = {
+  lowLatencyMode: true,
+  // Catches up after a stall; pitch is kept by the browser, 1.2 is hardly heard.
+  maxLiveSyncPlaybackRate: 1.2,
+  // hls.js moves further back after each stall; its default of a whole second per stall is far too careful here.
+  liveSyncOnStallIncrease: 0.2,
+  // Enough to step back inside the window; a page that is open all day must not grow.
+  backBufferLength: 15,
+  maxBufferLength: 12,
+  startFragPrefetch: true,
+  testBandwidth: false,
+  abrEwmaDefaultEstimate: 4_000_000,
+  capLevelToPlayerSize: true,
+  // CMAF needs no remuxing: a worker would only add a copy, and a blob: source to the content security policy.
+  enableWorker: false,
+  // A blocking reload is held for up to three target durations; giving up earlier would turn a pause of the publisher into an error.
+  playlistLoadPolicy: { default: { maxTimeToFirstByteMs: 16000, maxLoadTimeMs: 20000, timeoutRetry: retry(4), errorRetry: retry(8) } },
+  manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 5000, maxLoadTimeMs: 8000, timeoutRetry: retry(1), errorRetry: retry(1) } },
+  fragLoadPolicy: { default: { maxTimeToFirstByteMs: 9000, maxLoadTimeMs: 20000, timeoutRetry: retry(3), errorRetry: retry(5) } },
+};
+
+/**
+ * Events: `state` (this.state changed), `ready` (the media can be played: call play() on the video), `stall` (this.stalled changed),
+ * `facts` (this.stream, what the API says, changed).
+ */
+export class LiveSession extends EventTarget {
+  /**
+   * @param {HTMLVideoElement} video
+   * @param {{playlist: string, api: string|null, time: string|null}} urls
+   */
+  constructor(video, urls) {
+    super();
+    this.video = video;
+    this.urls = urls;
+    this.state = "checking";
+    this.stream = null;
+    this.stalled = false;
+    this.stalls = 0;
+    /** True while the viewer chose to be behind the live edge (paused, or stepped back). */
+    this.behind = false;
+    this.hls = null;
+    this.lastError = null;
+    this.epoch = null;
+    this.endedEpoch = null;
+    this.clockOffset = 0;
+    this.moved = { time: 0, at: performance.now() };
+    this.tries = 0;
+    this.run = 0;
+    this.asking = false;
+    this.factsAt = 0;
+    this.sawEnd = false;
+    this.recoveredAt = -Infinity;
+    video.addEventListener("playing", () => this.#onPlaying());
+    video.addEventListener("ended", () => this.#onEnded());
+    video.addEventListener("waiting", () => this.#onStarved());
+    video.addEventListener("error", () => { if (!this.hls && video.error && this.#isPlayingState()) this.restart(`media error ${video.error.code}`); });
+    setInterval(() => this.#watch(), WATCH_MS);
+  }
+
+  start() {
+    this.#measureClock();
+    this.#poll();
+  }
+
+  /** Seconds between what is shown and what the publisher's server received last, or null. */
+  get latency() {
+    const date = this.#playingDate();
+    return date === null ? null : (Date.now() + this.clockOffset - date) / 1000;
+  }
+
+  /** The distance from the live edge that the player aims at, in seconds, or null. */
+  get targetLatency() {
+    return this.hls?.targetLatency ?? null;
+  }
+
+  /** Seconds of media ahead of the playhead. */
+  get bufferAhead() {
+    const { buffered, currentTime } = this.video;
+    for (let i = 0; i < buffered.length; i++) {
+      if (buffered.start(i) <= currentTime + 0.1 && currentTime <= buffered.end(i)) return buffered.end(i) - currentTime;
+    }
+    return 0;
+  }
+
+  get atEdge() {
+    if (this.behind || this.video.paused) return false;
+    if (!this.hls) return true;
+    return this.hls.latency - (this.targetLatency ?? 0) < 3;
+  }
+
+  /** Back to the live edge. */
+  goLive() {
+    this.behind = false;
+    if (this.hls) this.hls.config.maxLiveSyncPlaybackRate = HLS_CONFIG.maxLiveSyncPlaybackRate;
+    const edge = this.#edge();
+    if (edge !== null && Math.abs(edge - this.video.currentTime) > 0.3) this.video.currentTime = edge;
+  }
+
+  /** Steps back (negative) or forward; past the edge it is live again. */
+  step(seconds) {
+    const edge = this.#edge();
+    const { seekable } = this.video;
+    if (edge === null || !seekable.length) return;
+    const to = this.video.currentTime + seconds;
+    if (to >= edge - 0.5) return this.goLive();
+    this.stayBehind();
+    this.video.currentTime = Math.max(seekable.start(0) + 0.5, to);
+  }
+
+  /** The viewer wants to be where they are: do not catch up. */
+  stayBehind() {
+    this.behind = true;
+    if (this.hls) this.hls.config.maxLiveSyncPlaybackRate = 1;
+  }
+
+  /** Drops what plays and begins again at the multivariant playlist, where a new epoch is found. */
+  restart(reason) {
+    console.info(`rillcast: loading again: ${reason}`);
+    this.lastError = reason;
+    this.#drop();
+    this.#enter("starting");
+    this.#poll();
+  }
+
+  #emit(type) { this.dispatchEvent(new Event(type)); }
+
+  #enter(state) {
+    if (this.state === state) return;
+    this.state = state;
+    if (state !== "live") this.#setStalled(false);
+    this.#emit("state");
+  }
+
+  #isPlayingState() { return this.state === "live" || this.state === "waiting" || this.state === "starting"; }
+
+  #setStalled(stalled) {
+    if (this.stalled === stalled) return;
+    this.stalled = stalled;
+    this.#emit("stall");
+  }
+
+  #edge() {
+    const { seekable } = this.video;
+    if (this.hls) return this.hls.liveSyncPosition ?? null;
+    return seekable.length ? seekable.end(seekable.length - 1) : null;
+  }
+
+  #playingDate() {
+    if (this.hls) return this.hls.playingDate?.getTime() ?? null;
+    const start = this.video.getStartDate?.().getTime();
+    return Number.isFinite(start) ? start + this.video.currentTime * 1000 : null;
+  }
+
+  /** Viewers' clocks are often seconds off; latency is told by the server's. The fastest of three answers counts. */
+  async #measureClock() {
+    if (!this.urls.time) return;
+    let best = Infinity;
+    for (let i = 0; i < 3; i++) {
+      try {
+        const sent = Date.now();
+        const response = await fetch(this.urls.time, { cache: "no-store" });
+        const server = Date.parse(await response.text());
+        const trip = Date.now() - sent;
+        if (response.ok && Number.isFinite(server) && trip < best) {
+          best = trip;
+          this.clockOffset = server - (sent + trip / 2);
+        }
+      } catch { return; }
+    }
+  }
+
+  /** Asks until the stream is on air, then loads it. Only the newest poll goes on. */
+  async #poll() {
+    const run = ++this.run;
+    let delay = this.tries > 0 ? Math.min(POLL_MAX_MS, 250 * 2 ** this.tries) : 0;
+    for (;;) {
+      // A little at random, so that a full house does not ask in step after a restart.
+      if (delay) await new Promise((resolve) => setTimeout(resolve, delay * (0.85 + Math.random() * 0.3)));
+      if (run !== this.run) return;
+      const found = await this.#look();
+      if (run !== this.run) return;
+      if (found === "live") {
+        this.tries++;
+        this.#enter("starting");
+        return this.#load();
+      }
+      this.#enter(found);
+      this.tries = 0;
+      delay = delay < POLL_FIRST_MS ? POLL_FIRST_MS : Math.min(POLL_MAX_MS, delay * 1.4);
+    }
+  }
+
+  /** What the stream is now: live, waiting, ended or offline. The playlist decides whether there is one, the API what it is doing. */
+  async #look() {
+    let text;
+    try {
+      const response = await fetch(this.urls.playlist, { cache: "no-store" });
+      if (!response.ok) {
+        this.#learn(null);
+        return this.endedEpoch && response.status === 404 ? "ended" : "offline";
+      }
+      text = await response.text();
+    } catch {
+      return "unreachable";
+    }
+    // The first path element of every URI in the playlist is the epoch.
+    const epoch = text.match(/^(?!#)([^/\n]+)\/[^\n]+$/m)?.[1] ?? text.match(/URI="([^/"]+)\//)?.[1] ?? null;
+    this.epoch = epoch;
+    const stream = await this.#askApi();
+    if (stream?.state === "waiting" || stream?.state === "ended") return stream.state;
+    if (stream?.state === "live") return "live";
+    return epoch !== null && epoch === this.endedEpoch ? "ended" : "live";
+  }
+
+  async #askApi() {
+    if (!this.urls.api) return null;
+    this.factsAt = performance.now();
+    try {
+      const response = await fetch(this.urls.api, { cache: "no-store", headers: { accept: "application/json" } });
+      // An edge that knows no streams by name still serves them.
+      if (response.status === 401 || response.status === 403) this.urls.api = null;
+      this.#learn(response.ok ? await response.json() : null);
+    } catch {
+      this.#learn(null);
+    }
+    return this.stream;
+  }
+
+  #learn(stream) {
+    this.stream = stream;
+    this.#emit("facts");
+  }
+
+  #drop() {
+    this.run++;
+    this.hls?.destroy();
+    this.hls = null;
+    this.sawEnd = false;
+    this.behind = false;
+    this.video.playbackRate = 1;
+    this.video.removeAttribute("src");
+    this.video.load();
+  }
+
+  #load() {
+    this.#drop();
+    this.moved = { time: 0, at: performance.now() };
+    const { Hls } = window;
+    if (Hls?.isSupported()) return this.#loadHls(Hls);
+    if (!this.video.canPlayType("application/vnd.apple.mpegurl")) return this.#enter(Hls ? "unsupported" : "incomplete");
+    // Safari where Media Source is missing: it plays low-latency HLS itself.
+    this.video.src = this.urls.playlist;
+    this.#emit("ready");
+  }
+
+  #loadHls(Hls) {
+    const hls = new Hls(HLS_CONFIG);
+    this.hls = hls;
+    hls.on(Hls.Events.MANIFEST_PARSED, () => this.#emit("ready"));
+    hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => this.#onPlaylist(details));
+    hls.on(Hls.Events.ERROR, (_, data) => { if (hls === this.hls) this.#onHlsError(Hls, hls, data); });
+    hls.attachMedia(this.video);
+    hls.loadSource(this.urls.playlist);
+  }
+
+  #onPlaylist(details) {
+    if (details.live) return;
+    this.sawEnd = true;
+    // A show that was over before anything of it was seen is not worth its last seconds.
+    if (this.state === "starting") this.#onEnded();
+  }
+
+  #onHlsError(Hls, hls, data) {
+    const code = data.response?.code;
+    const what = `${data.details}${code ? ` (${code})` : ""}`;
+    this.lastError = what;
+    const { LEVEL_LOAD_ERROR, AUDIO_TRACK_LOAD_ERROR } = Hls.ErrorDetails;
+    // The media playlist is gone: its epoch is over, the multivariant playlist names the next.
+    if ((code === 404 || code === 410) && (data.details === LEVEL_LOAD_ERROR || data.details === AUDIO_TRACK_LOAD_ERROR)) return this.restart(what);
+    if (!data.fatal) return;
+    const now = performance.now();
+    if (data.type === Hls.ErrorTypes.MEDIA_ERROR && now - this.recoveredAt > 5000) {
+      this.recoveredAt = now;
+      return hls.recoverMediaError();
+    }
+    this.restart(what);
+  }
+
+  #onPlaying() {
+    if (!this.#isPlayingState()) return;
+    this.tries = 0;
+    this.moved = { time: this.video.currentTime, at: performance.now() };
+    this.#setStalled(false);
+    this.#enter("live");
+  }
+
+  #onStarved() {
+    if (this.state === "live" && !this.video.seeking && !this.sawEnd) this.stalls++;
+  }
+
+  #onEnded() {
+    this.endedEpoch = this.epoch;
+    this.#drop();
+    this.#enter("ended");
+    this.#poll();
+  }
+
+  /** Runs four times a second: sees that the picture moves, and keeps it near the edge. */
+  #watch() {
+    const { video } = this;
+    const now = performance.now();
+    if (this.state === "live" && now - this.factsAt > FACTS_EVERY_MS && !document.hidden) this.#askApi();
+    if (!(this.state === "live" || this.state === "waiting" || this.state === "starting") || (!this.hls && !video.src)) return;
+    if (video.currentTime !== this.moved.time || (video.paused && this.state !== "starting")) {
+      this.moved = { time: video.currentTime, at: now };
+      if (!video.paused && !video.seeking && video.readyState > 2) {
+        this.#setStalled(false);
+        if (this.state === "waiting") this.#enter("live");
+        this.#jumpIfFarBehind();
+      }
+      return;
+    }
+    const still = now - this.moved.at;
+    // Autoplay was refused and the viewer has not begun yet: there is nothing to repair.
+    if (video.paused && this.state === "starting" && video.readyState > 2) return;
+    if (this.state === "live" && still > 400) this.#setStalled(true);
+    if (this.sawEnd && this.bufferAhead < 0.3 && still > 700) return this.#onEnded();
+    if (still > GIVE_UP_MS && this.state !== "waiting") return this.restart("nothing moved");
+    if (still > ASK_AFTER_MS && this.state !== "starting") this.#askWhyStill(still);
+  }
+
+  #jumpIfFarBehind() {
+    const { hls } = this;
+    if (!hls || this.behind || hls.targetLatency === null || hls.liveSyncPosition === null) return;
+    if (hls.latency - hls.targetLatency > JUMP_BEHIND_S && hls.liveSyncPosition > this.video.currentTime + 1) this.video.currentTime = hls.liveSyncPosition;
+  }
+
+  async #askWhyStill(still) {
+    if (this.asking || performance.now() - this.factsAt < 900) return;
+    this.asking = true;
+    const { run, epoch, state } = this;
+    const found = await this.#look();
+    this.asking = false;
+    // Something else happened meanwhile, or the picture moves again.
+    if (run !== this.run || performance.now() - this.moved.at < ASK_AFTER_MS) return;
+    if (found === "waiting") return this.#enter("waiting");
+    if (found === "unreachable") return;
+    if (this.epoch !== epoch || found !== "live") {
+      if (found === "ended") return this.#onEnded();
+      return this.restart("another show, or none");
+    }
+    // The publisher is back; hls.js follows by itself within a reload or two, otherwise it is helped.
+    if (state === "waiting" && still > 3000) this.restart("the publisher is back");
+  }
+}
