@@ -106,10 +106,10 @@ pub(crate) struct Fixture {
 /// A stream whose window is `window(4, 3, 3, 2)`.
 pub(crate) fn fixture() -> Fixture {
     let rendition = rendition(Kind::Video);
-    let (window, windows) = watch::channel(Arc::new(window_of(&rendition, 4, 3, 3, 2)));
-    let (catalog, catalogs) = watch::channel(Arc::new(catalog(vec![Arc::clone(&rendition)])));
+    let window = watch::Sender::new(Arc::new(window_of(&rendition, 4, 3, 3, 2)));
+    let catalog = watch::Sender::new(Arc::new(catalog(vec![Arc::clone(&rendition)])));
     let name = StreamName::new("live", "me").expect("a good name");
-    let stream = Stream::for_test(name, epoch(), catalogs, vec![(rendition.id, windows)]);
+    let stream = Stream::for_test(name, epoch(), catalog.clone(), vec![(rendition.id, window.clone())]);
     Fixture { registry: Arc::new(Registry::for_test(vec![stream])), rendition, window, catalog }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::{PublisherInfo, Registry, Stream};
 use crate::media::{Epoch, RenditionId, StreamName, WallTime};
+use crate::packager::sequence::Sequences;
 use crate::packager::{Catalog, Window};
 
 impl Stream {
@@ -16,8 +17,8 @@ impl Stream {
     pub(crate) fn for_test(
         name: StreamName,
         epoch: Epoch,
-        catalog: watch::Receiver<Arc<Catalog>>,
-        windows: Vec<(RenditionId, watch::Receiver<Arc<Window>>)>,
+        catalog: watch::Sender<Arc<Catalog>>,
+        windows: Vec<(RenditionId, watch::Sender<Arc<Window>>)>,
     ) -> Arc<Self> {
         let publisher = PublisherInfo {
             protocol: "rtmp",
@@ -32,6 +33,12 @@ impl Registry {
     /// A registry of the given streams.
     pub(crate) fn for_test(streams: Vec<Arc<Stream>>) -> Self {
         let streams: HashMap<_, _> = streams.into_iter().map(|stream| (stream.name.clone(), stream)).collect();
-        Self { streams: RwLock::new(streams) }
+        let folder = std::env::temp_dir();
+        Self {
+            config: Arc::default(),
+            sequences: Sequences::new(&folder),
+            max_streams: 16,
+            streams: RwLock::new(streams),
+        }
     }
 }
