@@ -37,6 +37,7 @@ pub struct App {
     edge: Arc<Edge>,
     publishers: JoinHandle<()>,
     stop_publishers: CancellationToken,
+    stop_admin: CancellationToken,
     keys_exist: bool,
 }
 
@@ -78,7 +79,10 @@ impl App {
         server.listen(http, None);
         server.listen(https, Some(tls));
         let ingest_metrics = ingest::Metrics::register(&metrics)?;
-        tokio::spawn(edge::admin::serve(Arc::clone(&edge), admin, metrics));
+        let refreshing = Arc::clone(&edge);
+        let refresh: edge::admin::Refresh = Arc::new(move || refreshing.refresh_metrics());
+        let stop_admin = CancellationToken::new();
+        tokio::spawn(edge::admin::serve(admin, metrics, refresh, stop_admin.clone()));
 
         let stop_publishers = CancellationToken::new();
         let context = ingest::rtmp::server::Context {
@@ -90,7 +94,7 @@ impl App {
         let publishers = tokio::spawn(ingest::rtmp::server::serve(rtmp, context, stop_publishers.clone()));
         edge.set_ready(true);
         info!(?ports, "serving");
-        Ok(Self { ports, http: server, edge, publishers, stop_publishers, keys_exist })
+        Ok(Self { ports, http: server, edge, publishers, stop_publishers, stop_admin, keys_exist })
     }
 
     /// The bound addresses by name: `rtmp`, `http`, `https`, `admin`.
@@ -164,6 +168,8 @@ impl App {
         self.stop_publishers.cancel();
         let _ = self.publishers.await;
         self.http.stop().await;
+        // Last: whoever looks at metrics sees the end of everything else.
+        self.stop_admin.cancel();
         info!("stopped");
     }
 }
