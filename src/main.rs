@@ -1,1 +1,8 @@
-fn main() {}
+//! The `rillcast` command.
+#![forbid(unsafe_code)]
+
+use clap::Parser;
+
+fn main() -> anyhow::Result<()> {
+    rillcast::cli::Command::parse().run()
+}

@@ -1,1 +1,60 @@
-//! HTTP.
+//! HTTP: what viewers, players and operators talk to.
+//!
+//! ```text
+//!   http, tls, connection   sockets, TLS, limits of a connection, graceful stop
+//!        │ request
+//!        ▼
+//!   handler ── route (pure) ──► live ── blocking (pure) ──► window, catalog of the packager
+//!        │                       │        waiting: how many are held
+//!        │                       └── mpd: rendered once ── tail: a segment while it is made
+//!        ├──► pages (embedded)            viewers: an estimate
+//!        └──► the API, a tower service that the app puts in
+//!        │
+//!        ▼ response
+//!   respond: caching, CORS, errors ── negotiate (pure): coding, ranges, conditions ── body: slices by reference
+//!
+//!   admin   metrics and health on a listener of their own
+//! ```
+//!
+//! Not here: how media is packaged and playlists are written (`packager`), what the API does (`control`).
+//!
+//! Specifications: RFC 9110, 9111, 9112, 9113, 9218, 9457; RFC 8216bis-22 §6.2; ISO/IEC 23009-1 (segments in the making).
+
+pub mod blocking;
+pub mod body;
+pub mod config;
+pub mod negotiate;
+pub mod route;
+
+#[cfg(feature = "server")]
+pub mod admin;
+#[cfg(feature = "server")]
+mod connection;
+#[cfg(feature = "server")]
+pub mod handler;
+#[cfg(feature = "server")]
+pub mod http;
+#[cfg(feature = "server")]
+mod live;
+#[cfg(feature = "server")]
+pub mod metrics;
+#[cfg(feature = "server")]
+mod mpd;
+#[cfg(feature = "server")]
+mod pages;
+#[cfg(feature = "server")]
+mod respond;
+#[cfg(feature = "server")]
+mod tail;
+#[cfg(feature = "server")]
+pub mod tls;
+#[cfg(feature = "server")]
+mod viewers;
+#[cfg(feature = "server")]
+mod waiting;
+
+pub use config::Config;
+#[cfg(feature = "server")]
+pub use handler::{Api, Edge};
+#[cfg(feature = "server")]
+pub use metrics::Metrics;

@@ -7,11 +7,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use super::{Catalog, Window};
+use super::presentation::{self, Changes};
+use super::sequence::{Reservation, Sequences};
+use super::{Catalog, Config, Presentation, Window};
 use crate::media::{AccessUnit, Epoch, RenditionId, StreamName, Track, WallTime};
+
+/// How long an ended stream can still be watched to its end, at least; two windows where that is longer.
+const AFTER_END: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Who brings a stream.
 #[derive(Debug, Clone)]
@@ -45,9 +50,23 @@ pub enum PublishError {
     Storage(#[from] std::io::Error),
 }
 
+/// Why a track or an access unit is refused; the text is shown to the publisher.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The publisher's media cannot be packaged.
+    #[error(transparent)]
+    Media(#[from] presentation::Error),
+    /// The stream was ended from our side.
+    #[error("the stream was ended by the server")]
+    Ended,
+}
+
 /// All streams of this node.
 #[derive(Debug)]
 pub struct Registry {
+    config: Arc<Config>,
+    sequences: Sequences,
+    max_streams: usize,
     streams: RwLock<HashMap<StreamName, Arc<Stream>>>,
 }
 
@@ -57,8 +76,8 @@ pub struct Stream {
     name: StreamName,
     epoch: Epoch,
     publisher: PublisherInfo,
-    catalog: watch::Receiver<Arc<Catalog>>,
-    windows: RwLock<BTreeMap<RenditionId, watch::Receiver<Arc<Window>>>>,
+    catalog: watch::Sender<Arc<Catalog>>,
+    windows: RwLock<BTreeMap<RenditionId, watch::Sender<Arc<Window>>>>,
 }
 
 impl Stream {
@@ -79,21 +98,51 @@ impl Stream {
 
     /// Watches renditions, rates, periods and the end.
     pub fn catalog(&self) -> watch::Receiver<Arc<Catalog>> {
-        self.catalog.clone()
+        self.catalog.subscribe()
+    }
+
+    /// Nobody publishes it any more.
+    pub fn has_ended(&self) -> bool {
+        self.catalog.borrow().ended
     }
 
     /// Watches one rendition. `None` where there is no such rendition (yet).
     pub fn window(&self, id: RenditionId) -> Option<watch::Receiver<Arc<Window>>> {
-        self.windows.read().get(&id).cloned()
+        self.windows.read().get(&id).map(watch::Sender::subscribe)
     }
 
     /// The newest window of every rendition, video first.
     pub fn windows(&self) -> Vec<Arc<Window>> {
         self.windows.read().values().map(|cell| cell.borrow().clone()).collect()
     }
+
+    fn publish(&self, changes: Changes) {
+        // What is announced must be known before it can be asked for.
+        if let Some(catalog) = changes.catalog {
+            self.catalog.send_replace(catalog);
+        }
+        for window in changes.windows {
+            let id = window.rendition.id;
+            if let Some(cell) = self.windows.read().get(&id) {
+                cell.send_replace(window);
+                continue;
+            }
+            self.windows.write().insert(id, watch::Sender::new(window));
+        }
+    }
 }
 
 impl Registry {
+    /// An empty registry. Sequence numbers are reserved below `sequences`.
+    pub fn new(config: Arc<Config>, sequences: Sequences, max_streams: usize) -> Arc<Self> {
+        Arc::new(Self { config, sequences, max_streams, streams: RwLock::default() })
+    }
+
+    /// The rules that streams are packaged by.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
     /// The stream of that name, live or ended a short while ago.
     pub fn stream(&self, name: &StreamName) -> Option<Arc<Stream>> {
         self.streams.read().get(name).cloned()
@@ -105,52 +154,142 @@ impl Registry {
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
-}
 
-/// The publishing end of a stream. Dropping it ends the stream: ENDLIST, and whoever waits is released.
-#[derive(Debug)]
-pub struct Publisher {
-    stream: Arc<Stream>,
-}
-
-/// Why a track or an access unit is refused; the text is shown to the publisher.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    /// The stream was ended from our side.
-    #[error("the stream was ended by the server")]
-    Ended,
-    /// More tracks than a presentation may have.
-    #[error("a stream may have {0} tracks of a kind")]
-    TooManyTracks(u8),
-    /// `packager.require_keyframes`.
-    #[error("key frames must come at least every {0} s; set the encoder's key frame interval to 2 s")]
-    KeyFramesTooFar(u64),
-}
-
-/// Where one track's access units go.
-#[derive(Debug)]
-pub struct TrackWriter {
-    id: RenditionId,
-}
-
-impl Registry {
-    /// Starts a life of `name`: reserves its sequence numbers (which touches the disk) and lists it once a track has media.
+    /// Starts a life of `name`, at `publisher.since`: reserves its sequence numbers (which touches the disk) and lists it.
     ///
     /// # Errors
-    /// [`PublishError`]; nothing is left behind then. Cancel-safe.
+    /// [`PublishError`]; nothing is left behind then. Cancel-safe: the name is free again when the future is dropped.
     pub async fn publish(
         self: &Arc<Self>,
         name: StreamName,
         publisher: PublisherInfo,
     ) -> Result<Publisher, PublishError> {
-        unimplemented!("{name} {publisher:?}")
+        let epoch = Epoch::starting(publisher.since);
+        let mut presentation = Presentation::new(Arc::clone(&self.config), epoch, presentation::Sequence::default());
+        let empty = presentation.catalog_now();
+        let stream = Arc::new(Stream {
+            name: name.clone(),
+            epoch,
+            publisher,
+            catalog: watch::Sender::new(empty),
+            windows: RwLock::default(),
+        });
+        // Listed before the disk is touched, so that two publishers of one name cannot both get it.
+        let listing = Listing::new(self, Arc::clone(&stream))?;
+        let (sequences, key) = (self.sequences.clone(), name);
+        let reserved = tokio::task::spawn_blocking(move || sequences.reserve(&key)).await;
+        let (first, reservation) = reserved.map_err(std::io::Error::other)??;
+        let presentation = Presentation::new(Arc::clone(&self.config), epoch, first);
+        let shared =
+            Shared { presentation: Mutex::new(presentation), reservation: Mutex::new(Some(reservation)), stream };
+        Ok(Publisher { shared: Arc::new(shared), listing })
     }
+}
+
+/// A name's place in the registry: taken by [`Registry::publish`], given back when the publisher is dropped.
+#[derive(Debug)]
+struct Listing {
+    registry: Arc<Registry>,
+    stream: Arc<Stream>,
+    /// It went live; viewers may still watch its end.
+    lived: bool,
+}
+
+impl Listing {
+    fn new(registry: &Arc<Registry>, stream: Arc<Stream>) -> Result<Self, PublishError> {
+        let mut streams = registry.streams.write();
+        if let Some(other) = streams.get(&stream.name).filter(|other| !other.has_ended()) {
+            return Err(PublishError::AlreadyLive {
+                name: other.name.clone(),
+                by: other.publisher.peer,
+                since: other.publisher.since.rfc3339(),
+            });
+        }
+        if streams.len() >= registry.max_streams && !streams.contains_key(&stream.name) {
+            return Err(PublishError::TooManyStreams(registry.max_streams));
+        }
+        streams.insert(stream.name.clone(), Arc::clone(&stream));
+        Ok(Self { registry: Arc::clone(registry), stream, lived: false })
+    }
+}
+
+impl Drop for Listing {
+    fn drop(&mut self) {
+        let (registry, stream) = (Arc::clone(&self.registry), Arc::clone(&self.stream));
+        let remove = move || {
+            let mut streams = registry.streams.write();
+            if streams.get(&stream.name).is_some_and(|listed| Arc::ptr_eq(listed, &stream)) {
+                streams.remove(&stream.name);
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) if self.lived => {
+                let patience = AFTER_END.max(self.registry.config.listed() * 2);
+                runtime.spawn(async move {
+                    tokio::time::sleep(patience).await;
+                    remove();
+                });
+            }
+            _ => remove(),
+        }
+    }
+}
+
+/// What a publisher and its track writers share.
+#[derive(Debug)]
+struct Shared {
+    /// Locked by the publisher's own task alone.
+    presentation: Mutex<Presentation>,
+    /// `None` while another block is being reserved, and after the end.
+    reservation: Mutex<Option<Reservation>>,
+    stream: Arc<Stream>,
+}
+
+impl Shared {
+    fn write(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut Presentation) -> Result<(), presentation::Error>,
+    ) -> Result<(), WriteError> {
+        let mut presentation = self.presentation.lock();
+        let result = change(&mut presentation);
+        let changes = presentation.take_changes();
+        let next = presentation.next_sequence();
+        drop(presentation);
+        let cut = changes.catalog.is_some();
+        self.stream.publish(changes);
+        if cut {
+            self.reserve_ahead(next);
+        }
+        Ok(result?)
+    }
+
+    /// Reserves the next block of numbers on another thread, long before this one is used up.
+    fn reserve_ahead(self: &Arc<Self>, next: presentation::Sequence) {
+        let mut slot = self.reservation.lock();
+        let Some(mut reservation) = slot.take_if(|reservation| reservation.is_low(next)) else { return };
+        drop(slot);
+        let shared = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = reservation.extend() {
+                // Tried again with the next segment; three quarters of the block are used by then, a quarter is left.
+                tracing::error!(stream = %shared.stream.name, %error, "sequence numbers cannot be reserved");
+            }
+            *shared.reservation.lock() = Some(reservation);
+        });
+    }
+}
+
+/// The publishing end of a stream. Dropping it ends the stream: ENDLIST, and whoever waits is released.
+#[derive(Debug)]
+pub struct Publisher {
+    shared: Arc<Shared>,
+    listing: Listing,
 }
 
 impl Publisher {
     /// The viewers' side of it.
     pub fn stream(&self) -> &Arc<Stream> {
-        &self.stream
+        &self.shared.stream
     }
 
     /// Adds a track; its rendition appears with its first segment.
@@ -158,8 +297,39 @@ impl Publisher {
     /// # Errors
     /// [`WriteError`].
     pub fn add_track(&mut self, track: Track) -> Result<TrackWriter, WriteError> {
-        unimplemented!("{track:?}")
+        let id = self.shared.presentation.lock().add_track(track)?;
+        Ok(TrackWriter { id, shared: Arc::clone(&self.shared) })
     }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let now = now();
+        let mut presentation = self.shared.presentation.lock();
+        presentation.finish(now);
+        let changes = presentation.take_changes();
+        let next = presentation.next_sequence();
+        drop(presentation);
+        self.listing.lived = !changes.windows.is_empty();
+        self.shared.stream.publish(changes);
+        let Some(reservation) = self.shared.reservation.lock().take() else { return };
+        let release = move || {
+            if let Err(error) = reservation.release(next) {
+                tracing::warn!(%error, "sequence numbers cannot be given back; the next life skips some");
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(release)),
+            Err(_) => release(),
+        }
+    }
+}
+
+/// Where one track's access units go.
+#[derive(Debug)]
+pub struct TrackWriter {
+    id: RenditionId,
+    shared: Arc<Shared>,
 }
 
 impl TrackWriter {
@@ -174,7 +344,11 @@ impl TrackWriter {
     /// # Errors
     /// [`WriteError`]; the publisher should be told and disconnected.
     pub fn write(&mut self, unit: AccessUnit, now: WallTime) -> Result<(), WriteError> {
-        unimplemented!("{unit:?} {now:?}")
+        if self.shared.stream.has_ended() {
+            return Err(WriteError::Ended);
+        }
+        let id = self.id;
+        self.shared.write(|presentation| presentation.push(id, unit, now))
     }
 
     /// The format changes with the next access unit: a new init, a discontinuity.
@@ -182,6 +356,16 @@ impl TrackWriter {
     /// # Errors
     /// [`WriteError`].
     pub fn set_track(&mut self, track: Track) -> Result<(), WriteError> {
-        unimplemented!("{track:?}")
+        let id = self.id;
+        self.shared.write(|presentation| presentation.set_track(id, track))
     }
 }
+
+/// The wall clock, for the one place where a shell has to read it: the end of a stream, which nothing arrives with.
+fn now() -> WallTime {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    WallTime::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod testing;

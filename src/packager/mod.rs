@@ -14,16 +14,31 @@
 //! Specifications: ISO/IEC 23000-19 (CMAF), ISO/IEC 14496-12, RFC 8216bis-22, ISO/IEC 23009-1.
 
 pub mod catalog;
+mod clock;
 pub mod config;
+pub mod fmp4;
 #[cfg(feature = "server")]
 pub mod live;
 pub mod part;
+pub mod periods;
 pub mod playlist;
 pub mod presentation;
+#[cfg(test)]
+mod presentation_tests;
+mod segmenter;
+#[cfg(feature = "server")]
+pub mod sequence;
+#[cfg(test)]
+pub(crate) mod simulation;
+#[cfg(test)]
+pub(crate) mod test_fixtures;
+#[cfg(all(test, feature = "server"))]
+pub(crate) mod testing;
 pub mod window;
 
-pub use catalog::{Catalog, Period, Rendition};
+pub use catalog::{Announced, Catalog, Period, Rendition};
 pub use config::Config;
 pub use part::{Init, Part, Segment};
+pub use periods::Periods;
 pub use presentation::Presentation;
 pub use window::Window;

@@ -1,4 +1,641 @@
-//! A presentation.
+//! All renditions of one stream: owns the tracks' segmenters and cuts them together. Sans-IO.
+//!
+//! One track leads: the video track once it has a key frame, else the audio track. Where the leader ends a segment all others do, at their
+//! first access unit at or after that time, so that segment numbers and discontinuities mean the same in every rendition.
+//!
+//! ```text
+//!   waiting ── first key frame, or audio alone for HEAD_START ──► running ── finish ──► ended
+//!      │ audio is held back, bounded                                 │
+//!      └─────────────────────────────────────────────────────────────┘ add_track: the new rendition joins at the open segment's number
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::catalog::{Announced, Catalog, Measured, Rendition};
+use super::clock::Clock;
+use super::config::Config;
+use super::fmp4::init;
+use super::part::Init;
+use super::periods::{Begin, Entrant, Periods};
+use super::segmenter::{Opening, Segmenter};
+use super::window::{Text, Window};
+use crate::media::{AccessUnit, Epoch, Format, Kind, MediaTime, RenditionId, Timescale, Track, WallTime};
+
+/// Tracks of one kind that a presentation may have.
+pub const MAX_TRACKS: u8 = 16;
+/// How long audio waits for a first picture before it leads alone.
+const HEAD_START: Duration = Duration::from_millis(1_500);
+/// Access units held back while waiting for the first picture: more than `HEAD_START` of any codec's frames.
+const MAX_WAITING: usize = 256;
+/// A key frame this much before `segment_target` still ends the segment: encoders' clocks and millisecond rounding.
+const CUT_TOLERANCE: Duration = Duration::from_millis(50);
+/// Cuts remembered for tracks that lag behind the leader.
+const MAX_CUTS: usize = 64;
+
+/// Why a track or an access unit is refused: the publisher's fault, and told to him in these words.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// More than [`MAX_TRACKS`] of a kind.
+    #[error("a stream may have {MAX_TRACKS} tracks of a kind")]
+    TooManyTracks,
+    /// The codec configuration cannot be packaged.
+    #[error(transparent)]
+    Init(#[from] init::Error),
+    /// `packager.require_keyframes`.
+    #[error("key frames must come at least every {0} s; set the encoder's key frame interval to 2 s")]
+    KeyFramesTooFar(u64),
+    /// One segment would exceed the stream's memory.
+    #[error("the bit rate is too high: one segment exceeds half of packager.max_bytes ({0})")]
+    BitRateTooHigh(bytesize::ByteSize),
+}
+
+/// Where a new life's numbers begin.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sequence {
+    /// Media sequence number of the first segment.
+    pub media: u64,
+    /// Its discontinuity sequence number.
+    pub discontinuity: u64,
+}
+
+/// Where the leader began a segment.
+#[derive(Debug, Clone)]
+struct Cut {
+    msn: u64,
+    time: MediaTime,
+    opening: Opening,
+    /// What is announced of each rendition's segment, in its own ticks.
+    announced: Vec<(RenditionId, Announced)>,
+}
+
+impl Cut {
+    fn announced(&self, id: RenditionId) -> Option<Announced> {
+        self.announced.iter().find(|(other, _)| *other == id).map(|(_, announced)| *announced)
+    }
+
+    /// How rendition `id` opens its segment here.
+    fn opening(&self, id: RenditionId) -> Opening {
+        Opening { announced: self.announced(id), ..self.opening }
+    }
+
+    /// Where rendition `id`, whose clock is `scale`, is cut: where that was announced, else where the leader is.
+    fn time(&self, id: RenditionId, scale: Timescale) -> MediaTime {
+        self.announced(id).map_or(self.time, |announced| MediaTime::new(announced.start, scale))
+    }
+}
+
+/// The first segment's beginning, kept for the DASH periods.
+#[derive(Debug, Clone, Copy)]
+struct FirstCut {
+    msn: u64,
+    start: MediaTime,
+    date: WallTime,
+}
+
+/// A snapshot that viewers have not seen yet.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// New windows, at most one a rendition.
+    pub windows: Vec<Arc<Window>>,
+    /// A new catalog.
+    pub catalog: Option<Arc<Catalog>>,
+}
+
 /// All renditions of one stream.
 #[derive(Debug)]
-pub struct Presentation {}
+pub struct Presentation {
+    config: Arc<Config>,
+    epoch: Epoch,
+    tracks: Vec<Entry>,
+    /// Index of the track that decides where segments end.
+    leader: Option<usize>,
+    /// Audio that came before the first picture.
+    waiting: VecDeque<(usize, AccessUnit, WallTime)>,
+    waiting_since: Option<MediaTime>,
+    clock: Clock,
+    cuts: VecDeque<Cut>,
+    periods: Option<Periods>,
+    /// The very first cut, until the second one: only then is it known which tracks there are.
+    first: Option<FirstCut>,
+    next: Sequence,
+    start: WallTime,
+    published: WallTime,
+    /// Another track has broken off since the leader's last cut: its next segment counts a discontinuity too.
+    discontinuity_due: bool,
+    catalog_due: bool,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    segmenter: Segmenter,
+    /// What the last published window showed.
+    shown: (u64, u64, bool),
+    /// A new format takes effect with the next access unit that can be decoded alone.
+    next_init: Option<Arc<Init>>,
+    inits: u32,
+    /// Rates shown to viewers; they never fall.
+    peak_bps: u64,
+    /// Access units dropped because nothing before them could be decoded.
+    undecodable: u64,
+}
+
+impl Presentation {
+    /// An empty presentation whose first segment will be numbered `first.media`.
+    pub fn new(config: Arc<Config>, epoch: Epoch, first: Sequence) -> Self {
+        let start = WallTime::from_micros(i64::try_from(epoch.millis()).unwrap_or(0).saturating_mul(1_000));
+        Self {
+            config,
+            epoch,
+            tracks: Vec::new(),
+            leader: None,
+            waiting: VecDeque::new(),
+            waiting_since: None,
+            clock: Clock::default(),
+            cuts: VecDeque::new(),
+            periods: None,
+            first: None,
+            next: first,
+            start,
+            published: start,
+            discontinuity_due: false,
+            catalog_due: false,
+            ended: false,
+        }
+    }
+
+    /// Adds a track. Its rendition is offered once it has media.
+    ///
+    /// # Errors
+    /// [`Error::TooManyTracks`], [`Error::Init`].
+    pub fn add_track(&mut self, track: Track) -> Result<RenditionId, Error> {
+        let kind = track.format.kind();
+        let index = self.tracks.iter().filter(|entry| entry.segmenter.kind() == kind).count();
+        let index = u8::try_from(index).ok().filter(|index| *index < MAX_TRACKS).ok_or(Error::TooManyTracks)?;
+        let id = RenditionId { kind, index };
+        let init = Arc::new(Init { number: 0, bytes: init::write(&track)?, track });
+        let rendition = Arc::new(Rendition { id, epoch: self.epoch, init, config: Arc::clone(&self.config) });
+        self.tracks.push(Entry {
+            segmenter: Segmenter::new(rendition, self.next.media),
+            shown: (0, 0, false),
+            next_init: None,
+            inits: 1,
+            peak_bps: 0,
+            undecodable: 0,
+        });
+        Ok(id)
+    }
+
+    /// The track's format changes with the next access unit that can be decoded alone: new init, discontinuity.
+    ///
+    /// # Errors
+    /// [`Error::Init`].
+    pub fn set_track(&mut self, id: RenditionId, track: Track) -> Result<(), Error> {
+        let bytes = init::write(&track)?;
+        if let Some(entry) = self.tracks.iter_mut().find(|entry| entry.segmenter.rendition().id == id) {
+            entry.next_init = Some(Arc::new(Init { number: entry.inits, bytes, track }));
+            entry.inits += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes one access unit of rendition `id`, which arrived at `now`.
+    ///
+    /// # Errors
+    /// [`Error::KeyFramesTooFar`], [`Error::BitRateTooHigh`]; the presentation should be finished then.
+    pub fn push(&mut self, id: RenditionId, unit: AccessUnit, now: WallTime) -> Result<(), Error> {
+        let Some(index) = self.tracks.iter().position(|entry| entry.segmenter.rendition().id == id) else {
+            return Ok(());
+        };
+        self.published = self.published.max(now);
+        match self.leader {
+            None => self.wait_for_leader(index, unit, now),
+            Some(leader) => {
+                let takes_over = self.kind(index) == Some(Kind::Video)
+                    && self.kind(leader) == Some(Kind::Audio)
+                    && unit.sync
+                    && !self.started(index);
+                if takes_over {
+                    self.leader = Some(index);
+                }
+                self.write(index, unit, now)?;
+            }
+        }
+        self.check_memory()
+    }
+
+    fn kind(&self, index: usize) -> Option<Kind> {
+        self.tracks.get(index).map(|entry| entry.segmenter.kind())
+    }
+
+    fn started(&self, index: usize) -> bool {
+        self.tracks.get(index).is_some_and(|entry| entry.segmenter.has_started())
+    }
+
+    fn wait_for_leader(&mut self, index: usize, unit: AccessUnit, now: WallTime) {
+        let Some(entry) = self.tracks.get_mut(index) else { return };
+        let time = entry.segmenter.presentation_time(&unit);
+        if entry.segmenter.kind() == Kind::Video {
+            if !unit.sync {
+                entry.undecodable += 1;
+                return;
+            }
+            self.lead(index, unit, now);
+            return;
+        }
+        let since = *self.waiting_since.get_or_insert(time);
+        let waited = time.micros().saturating_sub(since.micros());
+        if waited >= HEAD_START.as_micros() as i64 {
+            self.lead(index, unit, now);
+            return;
+        }
+        if self.waiting.len() == MAX_WAITING {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back((index, unit, now));
+    }
+
+    fn lead(&mut self, index: usize, unit: AccessUnit, now: WallTime) {
+        self.leader = Some(index);
+        let start = MediaTime::new(
+            unit.pts,
+            self.tracks.get(index).map_or(Timescale::MILLIS, |entry| entry.segmenter.timescale()),
+        );
+        let waiting = std::mem::take(&mut self.waiting);
+        // The first access unit cannot fail: nothing has been cut and nothing is kept yet.
+        let _ = self.write(index, unit, now);
+        for (index, unit, arrived) in waiting {
+            let time = self.tracks.get(index).map(|entry| entry.segmenter.presentation_time(&unit));
+            if time.is_some_and(|time| time >= start) {
+                let _ = self.write(index, unit, arrived);
+            }
+        }
+    }
+
+    fn write(&mut self, index: usize, unit: AccessUnit, now: WallTime) -> Result<(), Error> {
+        let leads = self.leader == Some(index);
+        let Some(entry) = self.tracks.get_mut(index) else { return Ok(()) };
+        let (id, kind) = (entry.segmenter.rendition().id, entry.segmenter.kind());
+        if !entry.segmenter.has_started() {
+            return self.start_track(index, unit, now);
+        }
+        let time = entry.segmenter.presentation_time(&unit);
+        self.clock.observe(time.micros(), now);
+
+        let format_changes = entry.next_init.is_some();
+        if format_changes && !unit.sync {
+            entry.undecodable += 1;
+            return Ok(());
+        }
+        let hole = entry.segmenter.is_hole(&unit);
+        let must_end = entry.segmenter.must_end(&unit);
+        let breaks = hole || format_changes;
+        if leads {
+            let scale = entry.segmenter.timescale();
+            let target = scale.ticks(self.config.segment_target);
+            let at_key =
+                unit.sync && entry.segmenter.elapsed(&unit) >= target - scale.ticks(CUT_TOLERANCE).min(target / 4);
+            if must_end && !at_key && !breaks && self.config.require_keyframes && kind == Kind::Video {
+                return Err(Error::KeyFramesTooFar(self.config.target_duration.as_secs()));
+            }
+            if at_key || must_end || breaks {
+                self.cut(time, breaks, unit.sync);
+            }
+        }
+        let Some(entry) = self.tracks.get_mut(index) else { return Ok(()) };
+        let due = entry.segmenter.open_msn() + 1;
+        let scale = entry.segmenter.timescale();
+        let cut = self.cuts.iter().find(|cut| cut.msn == due).filter(|cut| leads || time >= cut.time(id, scale));
+        let before = entry.segmenter.discontinuity_sequence();
+        let opening = if let Some(cut) = cut.filter(|cut| !breaks || cut.opening.discontinuity_sequence > before) {
+            let discontinuity_sequence = cut.opening.discontinuity_sequence.max(before);
+            Some(Opening { discontinuity_sequence, ..cut.opening(id) })
+        } else if breaks {
+            if before > self.next.discontinuity {
+                // One discontinuity in a segment of the leader is all that the numbers can express.
+                entry.undecodable += 1;
+                return Ok(());
+            }
+            self.discontinuity_due = true;
+            let discontinuity_sequence = self.next.discontinuity + 1;
+            Some(Opening { discontinuity_sequence, clock_offset: self.clock.offset(), announced: None })
+        } else if !leads && must_end {
+            Some(Opening { discontinuity_sequence: before, clock_offset: self.clock.offset(), announced: None })
+        } else {
+            None
+        };
+        let changed = if opening.is_some() { entry.next_init.take() } else { None };
+        entry.segmenter.push(unit, opening, self.clock.offset());
+        if let Some(init) = changed {
+            entry.segmenter.set_init(init);
+        }
+        if opening.is_some() && leads {
+            self.catalog_due = true;
+        } else if let (Some(opening), Some(periods)) = (opening, &mut self.periods)
+            && opening.announced.is_some()
+        {
+            periods.follower_begins(id, time.ticks);
+        }
+        if leads {
+            self.follow_forced_cuts(index);
+        }
+        Ok(())
+    }
+
+    fn start_track(&mut self, index: usize, unit: AccessUnit, now: WallTime) -> Result<(), Error> {
+        let leads = self.leader == Some(index);
+        let Some(entry) = self.tracks.get_mut(index) else { return Ok(()) };
+        if entry.segmenter.kind() == Kind::Video && !unit.sync {
+            entry.undecodable += 1;
+            return Ok(());
+        }
+        let time = MediaTime::new(unit.pts, entry.segmenter.timescale());
+        self.clock.observe(time.micros(), now);
+        if leads && self.cuts.is_empty() {
+            self.start = WallTime::from_micros(self.clock.offset()).plus_micros(time.micros());
+            self.open_first(time);
+        }
+        let last = self.cuts.back().cloned();
+        if last.as_ref().is_some_and(|cut| time < cut.time) {
+            // Nothing to be presented with: the stream, or the leader's segment in the making, begins later.
+            return Ok(());
+        }
+        let Some(entry) = self.tracks.get_mut(index) else { return Ok(()) };
+        if let Some(cut) = last {
+            let rendition = Arc::clone(entry.segmenter.rendition());
+            entry.segmenter = Segmenter::new(rendition, cut.msn);
+            // Nothing was announced of a track that was not there yet.
+            entry.segmenter.start(unit, Opening { announced: None, ..cut.opening });
+        }
+        self.catalog_due = true;
+        Ok(())
+    }
+
+    fn open_first(&mut self, time: MediaTime) {
+        let opening = Opening {
+            discontinuity_sequence: self.next.discontinuity,
+            clock_offset: self.clock.offset(),
+            announced: None,
+        };
+        let date = WallTime::from_micros(time.micros()).plus_micros(self.clock.offset());
+        self.periods = Some(Periods::new(self.start, 0));
+        self.first = Some(FirstCut { msn: self.next.media, start: time, date });
+        self.cuts.push_back(Cut { msn: self.next.media, time, opening, announced: Vec::new() });
+    }
+
+    /// The leader begins a segment at `time`, with a key frame where `independent`.
+    fn cut(&mut self, time: MediaTime, discontinuity: bool, independent: bool) {
+        if discontinuity {
+            let end = self.leader.and_then(|leader| self.tracks.get(leader)).map(|entry| entry.segmenter.end());
+            self.tell_periods_of_the_first_cut();
+            if let (Some(periods), Some(end)) = (&mut self.periods, end) {
+                periods.end(end);
+            }
+            // The offset of the old timeline means nothing on the new one.
+            self.clock.reset();
+            self.clock.observe(time.micros(), self.published);
+        }
+        let due = std::mem::take(&mut self.discontinuity_due);
+        if discontinuity || due {
+            self.next.discontinuity += 1;
+        }
+        self.next.media += 1;
+        let opening = Opening {
+            discontinuity_sequence: self.next.discontinuity,
+            clock_offset: self.clock.segment_begins(),
+            announced: None,
+        };
+        let announced = self.begin_in_periods(time, opening.clock_offset, discontinuity || due, independent);
+        if self.cuts.len() == MAX_CUTS {
+            self.cuts.pop_front();
+        }
+        self.cuts.push_back(Cut { msn: self.next.media, time, opening, announced });
+    }
+
+    fn begin_in_periods(
+        &mut self,
+        start: MediaTime,
+        clock_offset: i64,
+        discontinuity: bool,
+        independent: bool,
+    ) -> Vec<(RenditionId, Announced)> {
+        self.tell_periods_of_the_first_cut();
+        let renditions = self.entrants();
+        let picture =
+            self.leader.and_then(|leader| self.tracks.get(leader)).map_or(0, |entry| entry.segmenter.last_duration());
+        let oldest = self
+            .tracks
+            .iter()
+            .filter(|entry| entry.segmenter.has_started())
+            .map(|entry| entry.segmenter.oldest_msn())
+            .min();
+        let Some(periods) = &mut self.periods else { return Vec::new() };
+        let date = WallTime::from_micros(start.micros()).plus_micros(clock_offset);
+        let msn = self.next.media;
+        periods.segment_begins(&Begin {
+            msn,
+            start,
+            picture,
+            date,
+            independent,
+            discontinuity,
+            renditions: &renditions,
+        });
+        periods.retire(oldest.unwrap_or(0));
+        renditions.iter().filter_map(|entrant| Some((entrant.id, periods.announced(entrant.id)?))).collect()
+    }
+
+    /// Which tracks a stream has shows during its first segment, and the first period must name them all.
+    fn tell_periods_of_the_first_cut(&mut self) {
+        let Some(first) = self.first.take() else { return };
+        let renditions = self.entrants();
+        let picture =
+            self.leader.and_then(|leader| self.tracks.get(leader)).map_or(0, |entry| entry.segmenter.last_duration());
+        if let Some(periods) = &mut self.periods {
+            let FirstCut { msn, start, date } = first;
+            let begin =
+                Begin { msn, start, picture, date, independent: true, discontinuity: false, renditions: &renditions };
+            periods.segment_begins(&begin);
+        }
+    }
+
+    /// The renditions that have media, the leader first.
+    fn entrants(&self) -> Vec<Entrant> {
+        let mut entrants: Vec<(bool, Entrant)> = self
+            .tracks
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| entry.segmenter.has_started())
+            .map(|(index, entry)| {
+                let rendition = entry.segmenter.rendition();
+                let leads = self.leader == Some(index);
+                let init = entry.next_init.as_ref().filter(|_| leads).unwrap_or(&rendition.init);
+                (!leads, Entrant { id: rendition.id, init: Arc::clone(init), grid: entry.segmenter.grid() })
+            })
+            .collect();
+        entrants.sort_by_key(|(follows, entrant)| (*follows, entrant.id));
+        entrants.into_iter().map(|(_, entrant)| entrant).collect()
+    }
+
+    /// The leader ended a segment by itself, at an access unit that turned out to be too long: the others follow.
+    fn follow_forced_cuts(&mut self, index: usize) {
+        let Some(entry) = self.tracks.get(index) else { return };
+        let (msn, scale) = (entry.segmenter.open_msn(), entry.segmenter.timescale());
+        let end = entry
+            .segmenter
+            .complete()
+            .last()
+            .map(|segment| segment.presentation_start.saturating_add(segment.duration));
+        while self.cuts.back().is_some_and(|cut| cut.msn < msn) {
+            self.cut(MediaTime::new(end.unwrap_or(0), scale), false, false);
+            self.catalog_due = true;
+        }
+    }
+
+    fn check_memory(&mut self) -> Result<(), Error> {
+        let most = usize::try_from(self.config.max_bytes.as_u64()).unwrap_or(usize::MAX);
+        loop {
+            let sizes: Vec<(usize, usize)> = self.tracks.iter().map(|entry| entry.segmenter.bytes()).collect();
+            if sizes.iter().any(|(_, open)| *open > most / 2) {
+                return Err(Error::BitRateTooHigh(self.config.max_bytes));
+            }
+            if sizes.iter().map(|(all, _)| all).sum::<usize>() <= most {
+                return Ok(());
+            }
+            let largest = self.tracks.iter_mut().max_by_key(|entry| entry.segmenter.bytes().0);
+            if !largest.is_some_and(|entry| entry.segmenter.drop_oldest()) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// No access unit follows: every segment ends, viewers see the end.
+    pub fn finish(&mut self, now: WallTime) {
+        self.published = self.published.max(now);
+        self.tell_periods_of_the_first_cut();
+        let end = self.leader.and_then(|leader| self.tracks.get(leader)).map(|entry| entry.segmenter.end());
+        if let (Some(periods), Some(end)) = (&mut self.periods, end) {
+            periods.end(end);
+        }
+        for entry in &mut self.tracks {
+            entry.segmenter.finish(self.clock.offset());
+        }
+        self.ended = true;
+        self.catalog_due = true;
+    }
+
+    /// The number that the next segment after the open one would get: what must have been reserved beyond.
+    pub fn next_sequence(&self) -> Sequence {
+        Sequence { media: self.next.media + 1, discontinuity: self.next.discontinuity }
+    }
+
+    /// What viewers have not seen yet. Call after every change.
+    pub fn take_changes(&mut self) -> Changes {
+        let mut changes = Changes::default();
+        for entry in &mut self.tracks {
+            let progress = entry.segmenter.progress();
+            let started = entry.segmenter.has_started();
+            if progress != entry.shown && started {
+                entry.shown = progress;
+                changes.windows.push(Arc::new(entry.segmenter.window()));
+            }
+        }
+        if self.catalog_due || !changes.windows.is_empty() && self.catalog_is_waited_for() {
+            let catalog = self.catalog();
+            self.catalog_due = false;
+            changes.catalog = Some(Arc::new(catalog));
+        }
+        changes
+    }
+
+    /// The catalog as it stands, whether or not viewers have seen it.
+    pub fn catalog_now(&mut self) -> Arc<Catalog> {
+        Arc::new(self.catalog())
+    }
+
+    /// A track has just completed its first segment, so that the presentation can be offered.
+    fn catalog_is_waited_for(&self) -> bool {
+        self.tracks.iter().any(|entry| entry.peak_bps == 0 && entry.segmenter.totals().peak_bps > 0)
+    }
+
+    fn catalog(&mut self) -> Catalog {
+        let leader_segments =
+            self.leader.and_then(|leader| self.tracks.get(leader)).map_or(0, |entry| entry.segmenter.complete().len());
+        let mut renditions = Vec::new();
+        let mut all_measured = true;
+        for entry in &mut self.tracks {
+            if !entry.segmenter.has_started() {
+                continue;
+            }
+            let totals = entry.segmenter.totals();
+            if totals.ticks == 0 {
+                all_measured = false;
+                continue;
+            }
+            let scale = entry.segmenter.timescale();
+            let average = totals.bytes as f64 * 8.0 / scale.seconds(totals.ticks);
+            entry.peak_bps = entry.peak_bps.max(round_up(totals.peak_bps as f64 * 1.1));
+            renditions.push(Measured {
+                rendition: Arc::clone(entry.segmenter.rendition()),
+                peak_bps: entry.peak_bps,
+                average_bps: round_up(average * 1.02),
+                frame_rate: match &entry.segmenter.rendition().init.track.format {
+                    Format::H264(config) => {
+                        frame_rate(totals.samples as f64 / scale.seconds(totals.ticks), config.frame_rate)
+                    }
+                    Format::Aac(_) => 0.0,
+                },
+            });
+        }
+        // A track that has only just begun is waited for, but not for ever.
+        if !all_measured && leader_segments < 2 && !self.ended {
+            renditions.clear();
+        }
+        renditions.sort_by_key(|measured| measured.rendition.id);
+        Catalog {
+            epoch: self.epoch,
+            start: self.start,
+            renditions,
+            periods: self.periods.as_ref().map(Periods::snapshot).unwrap_or_default(),
+            published: self.published,
+            ended: self.ended,
+            multivariant: Text::default(),
+        }
+    }
+}
+
+/// Three significant digits, so that the figure does not change with every segment.
+fn round_up(bps: f64) -> u64 {
+    let unit = 10_f64.powf((bps.max(1.0).log10() - 2.0).floor()).max(1.0);
+    ((bps / unit).ceil() * unit) as u64
+}
+
+/// The usual rate that `measured` is nearest to within half a percent, else the VUI's where it is close, else what was measured.
+fn frame_rate(measured: f64, vui: Option<(u32, u32)>) -> f64 {
+    const USUAL: [f64; 13] = [
+        12.0,
+        12.5,
+        15.0,
+        24_000.0 / 1_001.0,
+        24.0,
+        25.0,
+        30_000.0 / 1_001.0,
+        30.0,
+        48.0,
+        50.0,
+        60_000.0 / 1_001.0,
+        60.0,
+        120.0,
+    ];
+    let said = vui.filter(|(_, denominator)| *denominator > 0).map(|(n, d)| f64::from(n) / f64::from(d));
+    let near = |rate: &f64, share: f64| (measured - rate).abs() <= rate * share;
+    if let Some(rate) = said.filter(|rate| near(rate, 0.005)) {
+        return rate;
+    }
+    let nearest = USUAL.iter().copied().filter(|rate| near(rate, 0.005));
+    nearest
+        .min_by(|a, b| (a - measured).abs().total_cmp(&(b - measured).abs()))
+        .unwrap_or((measured * 1000.0).round() / 1000.0)
+}

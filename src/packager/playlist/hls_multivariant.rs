@@ -1,8 +1,115 @@
-//! The HLS multivariant playlist.
+//! The HLS multivariant playlist: a pure function from a catalog to text, written by m3u8-rs.
+//!
+//! Specification: RFC 8216bis-22 §4.4.6, §6.2.4; Apple HLS Authoring Specification 9.1 to 9.15.
 
+use m3u8_rs::{AlternativeMedia, AlternativeMediaType, MasterPlaylist, Resolution, VariantStream};
+
+use crate::media::{Format, Kind};
 use crate::packager::Catalog;
+use crate::packager::catalog::Measured;
 
-/// Renders `catalog`.
-pub fn render(_catalog: &Catalog) -> String {
-    String::new()
+const AUDIO_GROUP: &str = "audio";
+
+/// Renders `catalog`, whose renditions must have been measured.
+pub fn render(catalog: &Catalog) -> String {
+    let of_kind = |kind| catalog.renditions.iter().filter(move |measured| measured.rendition.id.kind == kind);
+    let video: Vec<&Measured> = of_kind(Kind::Video).collect();
+    let audio: Vec<&Measured> = of_kind(Kind::Audio).collect();
+    let mut playlist = MasterPlaylist {
+        version: Some(6),
+        independent_segments: catalog.renditions.iter().any(|measured| measured.rendition.config.require_keyframes),
+        ..MasterPlaylist::default()
+    };
+    if video.is_empty() {
+        playlist.variants = audio.iter().map(|measured| variant(catalog, measured, &[])).collect();
+    } else {
+        playlist.alternatives =
+            audio.iter().enumerate().map(|(index, measured)| media(catalog, measured, index)).collect();
+        playlist.variants = video.iter().map(|measured| variant(catalog, measured, &audio)).collect();
+    }
+    let mut text = Vec::with_capacity(1_024);
+    // Writing to a Vec cannot fail.
+    let _ = playlist.write_to(&mut text);
+    String::from_utf8(text).unwrap_or_default()
+}
+
+fn uri(catalog: &Catalog, measured: &Measured) -> String {
+    format!("{}/{}/index.m3u8", catalog.epoch, measured.rendition.id)
+}
+
+/// Peak and average include the most demanding audio rendition. Spec: RFC 8216bis §4.4.6.2.
+fn variant(catalog: &Catalog, measured: &Measured, audio: &[&Measured]) -> VariantStream {
+    let format = &measured.rendition.init.track.format;
+    let mut codecs = vec![format.codec_string()];
+    for other in audio {
+        let codec = other.rendition.init.track.format.codec_string();
+        if !codecs.contains(&codec) {
+            codecs.push(codec);
+        }
+    }
+    let most = |rate: fn(&Measured) -> u64| audio.iter().map(|other| rate(other)).max().unwrap_or(0);
+    VariantStream {
+        uri: uri(catalog, measured),
+        bandwidth: measured.peak_bps + most(|other| other.peak_bps),
+        average_bandwidth: Some(measured.average_bps + most(|other| other.average_bps)),
+        codecs: Some(codecs.join(",")),
+        resolution: match format {
+            Format::H264(config) => Some(Resolution { width: config.width.into(), height: config.height.into() }),
+            Format::Aac(_) => None,
+        },
+        frame_rate: (measured.frame_rate > 0.0).then(|| (measured.frame_rate * 1_000.0).round() / 1_000.0),
+        audio: (!audio.is_empty()).then(|| AUDIO_GROUP.into()),
+        ..VariantStream::default()
+    }
+}
+
+fn media(catalog: &Catalog, measured: &Measured, index: usize) -> AlternativeMedia {
+    let track = &measured.rendition.init.track;
+    AlternativeMedia {
+        media_type: AlternativeMediaType::Audio,
+        uri: Some(uri(catalog, measured)),
+        group_id: AUDIO_GROUP.into(),
+        language: Some(track.language.clone()),
+        name: if index == 0 { String::from("Audio") } else { format!("Audio {}", index + 1) },
+        default: index == 0,
+        autoselect: true,
+        channels: match &track.format {
+            Format::Aac(config) => Some(config.channels.to_string()),
+            Format::H264(_) => None,
+        },
+        ..AlternativeMedia::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packager::Config;
+    use crate::packager::simulation::Simulation;
+
+    fn rendered(kinds: &[Kind]) -> String {
+        let mut simulation = Simulation::new(Config::default());
+        simulation.stream(9.0, (30_000, 1_001), 60, true, kinds);
+        render(simulation.catalog.as_ref().unwrap())
+    }
+
+    #[test]
+    fn video_with_an_audio_group() {
+        insta::assert_snapshot!("multivariant", rendered(&[Kind::Video, Kind::Audio]));
+    }
+
+    #[test]
+    fn video_alone_names_no_audio_group() {
+        insta::assert_snapshot!("multivariant_video", rendered(&[Kind::Video]));
+    }
+
+    #[test]
+    fn it_reads_back() {
+        let text = rendered(&[Kind::Video, Kind::Audio]);
+        let (_, playlist) = m3u8_rs::parse_master_playlist(text.as_bytes()).unwrap();
+        let variant = &playlist.variants[0];
+        assert_eq!(variant.codecs.as_deref(), Some("avc1.64001F,mp4a.40.2"));
+        assert_eq!(variant.frame_rate, Some(29.97));
+        assert_eq!(variant.audio, Some(playlist.alternatives[0].group_id.clone()));
+    }
 }

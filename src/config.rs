@@ -1,0 +1,214 @@
+//! The whole configuration: one struct a module, composed here. `config.toml` is its manual.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+use crate::{edge, ingest, packager};
+
+/// The file that is read from the working directory when none is named.
+pub const DEFAULT_FILE: &str = "config.toml";
+/// Environment overrides start so; `__` separates the levels: `RILLCAST__EDGE__HTTP=127.0.0.1:8081`.
+pub const ENVIRONMENT_PREFIX: &str = "RILLCAST__";
+
+/// Everything that can be configured. What each key means stands in `config.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where this node keeps what must survive a restart.
+    pub data_dir: PathBuf,
+    /// `[log]`.
+    pub log: Log,
+    /// `[ingest]`.
+    pub ingest: ingest::Config,
+    /// `[packager]`.
+    pub packager: packager::Config,
+    /// `[edge]`.
+    pub edge: edge::Config,
+    /// `[telemetry]`.
+    pub telemetry: Telemetry,
+    /// `[control]`.
+    pub control: Control,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./data"),
+            log: Log::default(),
+            ingest: ingest::Config::default(),
+            packager: packager::Config::default(),
+            edge: edge::Config::default(),
+            telemetry: Telemetry::default(),
+            control: Control::default(),
+        }
+    }
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// tracing's filter syntax: `info`, `debug`, `rillcast::ingest=trace,info`.
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: String::from("info") }
+    }
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One readable line an event.
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+/// `[telemetry]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// Where metrics are served, for machines of the operator alone.
+    pub listen: SocketAddr,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9998)) }
+    }
+}
+
+/// `[control]`. Read and kept; nothing uses it until the VOD path exists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Control {
+    /// The repository.
+    pub database: String,
+    /// The job queue.
+    pub queue: String,
+    /// State that may vanish.
+    pub shared: String,
+    /// Uploads and segments.
+    pub blobs: String,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            database: String::from("sqlite:rillcast.db"),
+            queue: String::from("embedded:"),
+            shared: String::from("embedded:"),
+            blobs: String::from("file:blobs"),
+        }
+    }
+}
+
+impl Config {
+    /// Reads `file` (or [`DEFAULT_FILE`] where there is one) over the defaults, and the environment over both.
+    ///
+    /// # Errors
+    /// A named file that does not exist, a key that does not exist, a value of the wrong kind, or one that breaks a rule: in words that
+    /// name the key.
+    pub fn load(file: Option<&Path>) -> anyhow::Result<Self> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        match file {
+            Some(file) if !file.is_file() => bail!("there is no configuration file at {}", file.display()),
+            Some(file) => figment = figment.merge(Toml::file_exact(file)),
+            None => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+        }
+        Self::extract(figment.merge(Env::prefixed(ENVIRONMENT_PREFIX).split("__")))
+    }
+
+    fn extract(figment: Figment) -> anyhow::Result<Self> {
+        let config: Self = figment.extract().context("the configuration is wrong")?;
+        config.validate().map_err(anyhow::Error::msg).context("the configuration is wrong")?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        self.ingest.validate()?;
+        self.packager.validate()?;
+        self.edge.validate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANUAL: &str = include_str!("../config.toml");
+
+    fn from_text(text: &str) -> anyhow::Result<Config> {
+        Config::extract(Figment::from(Serialized::defaults(Config::default())).merge(Toml::string(text)))
+    }
+
+    #[test]
+    fn the_manual_holds_every_key_with_its_default() {
+        assert_eq!(from_text(MANUAL).unwrap(), Config::default());
+        let defaults = figment::value::Value::serialize(Config::default()).unwrap();
+        let mut missing = Vec::new();
+        check_keys(&defaults, &mut Vec::new(), &mut missing);
+        for optional in ["# part_hold_back = ", "# certificate = ", "# private_key = "] {
+            assert!(MANUAL.contains(optional), "config.toml does not mention {optional}");
+        }
+        assert!(missing.is_empty(), "config.toml lacks {missing:?}");
+    }
+
+    /// Walks the defaults and looks each leaf up in the manual alone, without the defaults below it.
+    fn check_keys(value: &figment::value::Value, path: &mut Vec<String>, missing: &mut Vec<String>) {
+        if let Some(table) = value.as_dict() {
+            for (key, inner) in table {
+                path.push(key.clone());
+                check_keys(inner, path, missing);
+                path.pop();
+            }
+            return;
+        }
+        let manual = Figment::from(Toml::string(MANUAL));
+        if manual.find_value(&path.join(".")).is_err() {
+            missing.push(path.join("."));
+        }
+    }
+
+    #[test]
+    fn unknown_keys_and_broken_rules_are_errors_that_name_the_key() {
+        for (text, key) in [
+            ("datadir = \"x\"", "datadir"),
+            ("[edge]\nhttps_port = 1", "https_port"),
+            ("[packager]\npart_target = \"5s\"", "packager.part_target"),
+            ("[packager]\npart_target = 5", "part_target"),
+            ("[edge]\nhttp = \"nowhere\"", "http"),
+        ] {
+            let error = format!("{:#}", from_text(text).unwrap_err());
+            assert!(error.contains(key), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_environment_overrides_the_file() {
+        figment::Jail::expect_with(|jail| {
+            jail.create_file("config.toml", "[edge]\nhttp = \"127.0.0.1:1\"\nhttps = \"127.0.0.1:2\"")?;
+            jail.set_env("RILLCAST__EDGE__HTTP", "127.0.0.1:8081");
+            jail.set_env("RILLCAST__PACKAGER__PART_TARGET", "300ms");
+            jail.set_env("RILLCAST__EDGE__ORIGINS", "[\"http://a\"]");
+            let config = Config::load(None).map_err(|error| error.to_string())?;
+            assert_eq!(config.edge.http, "127.0.0.1:8081".parse().unwrap());
+            assert_eq!(config.edge.https, "127.0.0.1:2".parse().unwrap());
+            assert_eq!(config.packager.part_target, std::time::Duration::from_millis(300));
+            assert_eq!(config.edge.origins, ["http://a"]);
+            assert!(Config::load(Some(Path::new("missing.toml"))).is_err());
+            Ok(())
+        });
+    }
+}

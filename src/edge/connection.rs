@@ -1,0 +1,349 @@
+//! What a connection is doing, and when it has done too little for too long.
+//!
+//! Every connection is looked at a few times within its shortest time limit. A viewer whose request waits for media owes us nothing; one that has
+//! been sent something must take it. The socket, the requests and the bodies report what they do as plain counters.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Version;
+use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::body::{Body, BoxError};
+use super::config::Config;
+
+/// A viewer must take at least this many bytes a second of what it asked for; less is no watching, but holding.
+const MIN_BYTES_PER_SECOND: u64 = 1024;
+
+/// What one connection has done so far.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    read: AtomicU64,
+    written: AtomicU64,
+    /// The kernel's send buffer is full.
+    blocked: AtomicBool,
+    requests: AtomicU64,
+    in_flight: AtomicUsize,
+    /// Bytes read when the last request ended: what comes after them is the next one. (What came with the last request, pipelined, is not
+    /// told apart, and has until the connection is idle for too long.)
+    read_before: AtomicU64,
+    /// Bodies that have something to send.
+    sending: AtomicUsize,
+    /// Seen a request of HTTP/1: then bytes without a request are the head of one.
+    http1: AtomicBool,
+}
+
+/// A request in flight, from its head to the end of its body.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    activity: Arc<Activity>,
+    sending: bool,
+}
+
+impl Activity {
+    /// A request has come.
+    pub(crate) fn begin(self: &Arc<Self>, version: Version) -> InFlight {
+        self.requests.fetch_add(1, Relaxed);
+        self.in_flight.fetch_add(1, Relaxed);
+        if version < Version::HTTP_2 {
+            self.http1.store(true, Relaxed);
+        }
+        InFlight { activity: Arc::clone(self), sending: false }
+    }
+}
+
+impl InFlight {
+    fn set_sending(&mut self, sending: bool) {
+        match (self.sending, sending) {
+            (false, true) => _ = self.activity.sending.fetch_add(1, Relaxed),
+            (true, false) => _ = self.activity.sending.fetch_sub(1, Relaxed),
+            _ => {}
+        }
+        self.sending = sending;
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.set_sending(false);
+        self.activity.read_before.store(self.activity.read.load(Relaxed), Relaxed);
+        self.activity.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A body that reports whether it has something to send.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    body: Body,
+    request: InFlight,
+}
+
+impl Counted {
+    pub(crate) fn new(body: Body, mut request: InFlight) -> Self {
+        request.set_sending(!http_body::Body::is_end_stream(&body));
+        Self { body, request }
+    }
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        // A frame that was taken is still being sent: whoever took it comes back when it is gone.
+        self.request.set_sending(matches!(polled, Poll::Ready(Some(_))));
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A socket that reports what it does.
+#[derive(Debug)]
+pub(crate) struct Watched<S> {
+    socket: S,
+    activity: Arc<Activity>,
+}
+
+impl<S> Watched<S> {
+    pub(crate) fn new(socket: S, activity: Arc<Activity>) -> Self {
+        Self { socket, activity }
+    }
+
+    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        self.activity.blocked.store(polled.is_pending(), Relaxed);
+        if let Poll::Ready(Ok(count)) = polled {
+            self.activity.written.fetch_add(*count as u64, Relaxed);
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
+        let count = buf.filled().len().saturating_sub(before);
+        self.activity.read.fetch_add(count as u64, Relaxed);
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.wrote(&polled);
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.wrote(&polled);
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+/// What a look at a connection says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// All is well.
+    Fine,
+    /// Nothing was asked for a while: no new requests, please.
+    Idle,
+    /// A request's head is not coming along.
+    SlowHead,
+    /// What was asked for is not being taken.
+    SlowReader,
+}
+
+/// The time limits of one connection.
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    activity: Arc<Activity>,
+    header_timeout: Duration,
+    write_timeout: Duration,
+    idle_timeout: Duration,
+    draining: bool,
+    /// Since when it owes us reading, and what was written by then.
+    owing: Option<(Instant, u64)>,
+    /// Since when nothing is in flight.
+    idle: Option<Idle>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    since: Instant,
+    /// Requests at that time.
+    requests: u64,
+    /// Since when more bytes have come, but no request.
+    head_since: Option<Instant>,
+}
+
+impl Watchdog {
+    pub(crate) fn new(activity: Arc<Activity>, config: &Config) -> Self {
+        Self {
+            activity,
+            header_timeout: config.header_timeout,
+            write_timeout: config.write_timeout,
+            idle_timeout: config.idle_timeout,
+            draining: false,
+            owing: None,
+            idle: None,
+        }
+    }
+
+    /// How often to look: a limit is overstepped by an eighth at most.
+    pub(crate) fn interval(&self) -> Duration {
+        self.header_timeout.min(self.write_timeout).min(self.idle_timeout) / 8
+    }
+
+    /// No more requests are taken; what is still being sent must keep moving.
+    pub(crate) fn set_draining(&mut self) {
+        self.draining = true;
+    }
+
+    /// Looks at the connection.
+    pub(crate) fn look(&mut self, now: Instant) -> Verdict {
+        if self.is_slow_reader(now) {
+            return Verdict::SlowReader;
+        }
+        let requests = self.activity.requests.load(Relaxed);
+        if self.draining || self.activity.in_flight.load(Relaxed) > 0 {
+            self.idle = None;
+            return Verdict::Fine;
+        }
+        let more = self.activity.read.load(Relaxed) != self.activity.read_before.load(Relaxed);
+        let fresh = || Idle { since: now, requests, head_since: None };
+        let idle = self.idle.get_or_insert_with(fresh);
+        if idle.requests != requests {
+            // Requests have come and gone between two looks.
+            *idle = fresh();
+        }
+        if requests == 0 {
+            let late = now.saturating_duration_since(idle.since) >= self.header_timeout;
+            return if late { Verdict::SlowHead } else { Verdict::Fine };
+        }
+        if self.activity.http1.load(Relaxed) && more {
+            let since = *idle.head_since.get_or_insert(now);
+            if now.saturating_duration_since(since) >= self.header_timeout {
+                return Verdict::SlowHead;
+            }
+        }
+        if now.saturating_duration_since(idle.since) >= self.idle_timeout { Verdict::Idle } else { Verdict::Fine }
+    }
+
+    fn is_slow_reader(&mut self, now: Instant) -> bool {
+        let owes = self.draining || self.activity.blocked.load(Relaxed) || self.activity.sending.load(Relaxed) > 0;
+        if !owes {
+            self.owing = None;
+            return false;
+        }
+        let written = self.activity.written.load(Relaxed);
+        let (since, before) = *self.owing.get_or_insert((now, written));
+        let elapsed = now.saturating_duration_since(since);
+        if elapsed < self.write_timeout {
+            return false;
+        }
+        self.owing = Some((now, written));
+        let least = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).saturating_mul(MIN_BYTES_PER_SECOND) / 1000;
+        written.saturating_sub(before) < least
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn watchdog() -> (Arc<Activity>, Watchdog, Instant) {
+        let activity = Arc::new(Activity::default());
+        let watchdog = Watchdog::new(Arc::clone(&activity), &Config::default());
+        (activity, watchdog, Instant::now())
+    }
+
+    /// Looks once a second until something is wrong.
+    fn until(watchdog: &mut Watchdog, from: Instant, limit: u32, mut each: impl FnMut()) -> (Verdict, u32) {
+        for second in 0..limit {
+            each();
+            let verdict = watchdog.look(from + SECOND * second);
+            if verdict != Verdict::Fine {
+                return (verdict, second);
+            }
+        }
+        (Verdict::Fine, limit)
+    }
+
+    #[test]
+    fn a_connection_without_a_request_is_slow() {
+        let (activity, mut watchdog, start) = watchdog();
+        let trickle = || _ = activity.read.fetch_add(1, Relaxed);
+        assert_eq!(until(&mut watchdog, start, 100, trickle), (Verdict::SlowHead, 10));
+    }
+
+    #[test]
+    fn a_waiting_request_is_never_slow() {
+        let (activity, mut watchdog, start) = watchdog();
+        let _held = activity.begin(Version::HTTP_11);
+        assert_eq!(until(&mut watchdog, start, 1000, || ()).0, Verdict::Fine);
+    }
+
+    #[test]
+    fn a_second_head_has_its_deadline_too_but_only_in_http_1() {
+        let (activity, mut watchdog, start) = watchdog();
+        drop(activity.begin(Version::HTTP_11));
+        let trickle = || _ = activity.read.fetch_add(1, Relaxed);
+        assert_eq!(until(&mut watchdog, start, 100, trickle), (Verdict::SlowHead, 10));
+
+        let (activity, mut watchdog, start) = self::watchdog();
+        drop(activity.begin(Version::HTTP_2));
+        let pings = || _ = activity.read.fetch_add(17, Relaxed);
+        assert_eq!(until(&mut watchdog, start, 100, pings), (Verdict::Idle, 60));
+    }
+
+    #[test]
+    fn who_takes_less_than_the_least_rate_is_slow() {
+        for (rate, wanted) in [(0, Verdict::SlowReader), (1000, Verdict::SlowReader), (1024, Verdict::Fine)] {
+            let (activity, mut watchdog, start) = watchdog();
+            let mut request = activity.begin(Version::HTTP_2);
+            request.set_sending(true);
+            let (verdict, _) = until(&mut watchdog, start, 100, || _ = activity.written.fetch_add(rate, Relaxed));
+            assert_eq!(verdict, wanted, "{rate} bytes a second");
+        }
+    }
+
+    #[test]
+    fn counts_return_to_zero() {
+        let activity = Arc::new(Activity::default());
+        drop(Counted::new(Body::from(Bytes::from_static(b"x")), activity.begin(Version::HTTP_2)));
+        assert_eq!((activity.in_flight.load(Relaxed), activity.sending.load(Relaxed)), (0, 0));
+    }
+}

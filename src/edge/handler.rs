@@ -1,0 +1,226 @@
+//! One request in, one response out: what every protocol version shares.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
+
+use super::body::{Body, BoxError, Boxed};
+use super::config::Config;
+use super::metrics::{Kind, Metrics};
+use super::mpd::Mpds;
+use super::pages::Pages;
+use super::respond::{self, Caching};
+use super::route::{self, Object, Route, RouteError};
+use super::viewers::Viewers;
+use super::waiting::Waiting;
+use crate::media::{StreamName, WallTime};
+use crate::packager::live::Registry;
+
+/// What answers `/api/…`. The peer's address is an extension of the request, as [`SocketAddr`].
+pub type Api = BoxCloneSyncService<Request<Boxed>, Response<Boxed>, Infallible>;
+
+/// How long a 400 is kept where no stream says what a target duration is.
+const BAD_REQUEST_SECONDS: u64 = 16;
+
+/// The HTTP side of a node: routes requests to windows, pages and the API. One per process, shared by all listeners.
+#[derive(Debug)]
+pub struct Edge {
+    pub(crate) config: Config,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) metrics: Metrics,
+    pub(crate) waiting: Arc<Waiting>,
+    pub(crate) mpds: Mpds,
+    pub(crate) viewers: Viewers,
+    /// Cancelled when the server stops: who waits is answered 503.
+    pub(crate) stop: CancellationToken,
+    pages: Pages,
+    api: OnceLock<Api>,
+    ready: AtomicBool,
+}
+
+/// What a request was, as far as answering it needs.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) peer: SocketAddr,
+    pub(crate) headers: &'a http::HeaderMap,
+    /// When it came: what a wait is measured from.
+    pub(crate) at: tokio::time::Instant,
+}
+
+impl Edge {
+    /// An edge that serves `registry`. Nothing listens yet, and `/readyz` says 503 until [`Self::set_ready`].
+    pub fn new(config: Config, registry: Arc<Registry>, metrics: Metrics) -> Arc<Self> {
+        let waiting = Waiting::new(
+            config.max_waiting,
+            config.max_waiting_per_ip,
+            metrics.waiting.clone(),
+            metrics.limits.waiting.clone(),
+            metrics.limits.waiting_per_ip.clone(),
+        );
+        let viewers = Viewers::new(metrics.limits.viewers.clone());
+        Arc::new(Self {
+            config,
+            registry,
+            waiting,
+            viewers,
+            metrics,
+            mpds: Mpds::default(),
+            stop: CancellationToken::new(),
+            pages: Pages::load(),
+            api: OnceLock::new(),
+            ready: AtomicBool::new(false),
+        })
+    }
+
+    /// Puts `api` below `/api/`; once, before the first request. Without one, `/api/…` is 404.
+    pub fn set_api(&self, api: Api) {
+        // A second one would be a mistake in the wiring that changes nothing.
+        let _ = self.api.set(api);
+    }
+
+    /// What `/readyz` says from now on.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Estimate of how many watch `stream` now: distinct connections that asked for its leading playlist in the last 15 seconds.
+    pub fn viewers(&self, stream: &StreamName) -> u64 {
+        self.viewers.count(Instant::now()).get(stream).copied().unwrap_or(0)
+    }
+
+    /// Brings gauges that are computed, not counted, up to date; before a scrape.
+    pub(crate) fn refresh_metrics(&self) {
+        let viewers: u64 = self.viewers.count(Instant::now()).values().sum();
+        self.metrics.viewers.set(i64::try_from(viewers).unwrap_or(i64::MAX));
+    }
+
+    /// Answers `request` of `peer`. Cancel-safe: dropped, it leaves nothing behind.
+    pub async fn handle<B>(&self, peer: SocketAddr, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (method, version) = (request.method().clone(), request.version());
+        let route = route::parse(request.uri().path(), request.uri().query());
+        let kind = kind(&route);
+        let response = match route {
+            _ if method == Method::OPTIONS => respond::options(),
+            Ok(Route::Api) => self.api(peer, request).await,
+            _ if method != Method::GET && method != Method::HEAD => {
+                let rule = "this can only be read: GET, HEAD or OPTIONS";
+                let mut refused = respond::problem(StatusCode::METHOD_NOT_ALLOWED, Caching::NoStore, rule);
+                refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+                refused
+            }
+            Ok(route) => {
+                let asked = Asked { peer, headers: request.headers(), at: tokio::time::Instant::now() };
+                self.answer(route, asked).await
+            }
+            Err(RouteError::NotFound) => not_found("nothing is served under this path"),
+            Err(RouteError::Malformed(rule)) => {
+                respond::problem(StatusCode::BAD_REQUEST, Caching::Seconds(BAD_REQUEST_SECONDS), rule)
+            }
+        };
+        self.metrics.answered(kind, response.status(), version);
+        respond::finish(&method, response)
+    }
+
+    async fn answer(&self, route: Route, asked: Asked<'_>) -> Response<Body> {
+        match route {
+            Route::Index => self.pages.page("index.html", asked.headers),
+            Route::Page(_) => self.pages.page("player.html", asked.headers),
+            Route::Asset(path) => self.pages.asset(&path, asked.headers),
+            Route::Time => respond::plain(StatusCode::OK, now().rfc3339()),
+            Route::Health => respond::plain(StatusCode::OK, "alive\n".into()),
+            Route::Ready if self.ready.load(Ordering::Relaxed) && !self.stop.is_cancelled() => {
+                respond::plain(StatusCode::OK, "ready\n".into())
+            }
+            Route::Ready => respond::plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n".into()),
+            Route::Multivariant(name) => match self.registry.stream(&name) {
+                Some(stream) => self.multivariant(&stream, &asked),
+                None => no_stream(),
+            },
+            Route::Mpd(name) => match self.registry.stream(&name) {
+                Some(stream) => self.mpd(&stream, &asked),
+                None => no_stream(),
+            },
+            Route::Rendition(place, object) => {
+                let Some(stream) = self.registry.stream(&place.stream) else { return no_stream() };
+                if stream.epoch() != place.epoch {
+                    return not_found("this life of the stream is over; its playlist names the current one");
+                }
+                let Some(cell) = stream.window(place.rendition) else {
+                    return not_found("the stream has no such rendition");
+                };
+                match object {
+                    Object::Playlist(directives) => self.playlist(&stream, cell, directives, &asked).await,
+                    Object::Init(number) => self.init(&cell, number, &asked),
+                    Object::Part(number) => self.part(cell, number, &asked).await,
+                    Object::Segment(msn) => self.segment(cell, msn, &asked).await,
+                }
+            }
+            // Handled before, since the API reads bodies.
+            Route::Api => not_found("the API is not served here"),
+        }
+    }
+
+    /// Not an `async fn`: the boxed future names no type of the service, which the compiler could not prove `Send` in a caller's future.
+    fn api<B>(&self, peer: SocketAddr, request: Request<B>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let Some(api) = self.api.get().cloned() else {
+            return Box::pin(std::future::ready(not_found("the API is not served here")));
+        };
+        let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        request.extensions_mut().insert(peer);
+        let answer: Pin<Box<dyn Future<Output = Result<Response<Boxed>, Infallible>> + Send>> =
+            Box::pin(api.oneshot(request));
+        Box::pin(async move {
+            let Ok(response) = answer.await;
+            let mut response = response.map(Body::Open);
+            response.headers_mut().entry(header::CACHE_CONTROL).or_insert(Caching::NoStore.value());
+            response
+        })
+    }
+}
+
+/// 404 for a second: what is not there now may be soon.
+pub(crate) fn not_found(rule: &str) -> Response<Body> {
+    respond::problem(StatusCode::NOT_FOUND, Caching::Seconds(1), rule)
+}
+
+fn no_stream() -> Response<Body> {
+    not_found("no such stream is live")
+}
+
+fn kind(route: &Result<Route, RouteError>) -> Kind {
+    match route {
+        Ok(Route::Multivariant(_) | Route::Rendition(_, Object::Playlist(_))) => Kind::Playlist,
+        Ok(Route::Mpd(_)) => Kind::Manifest,
+        Ok(Route::Rendition(_, Object::Init(_))) => Kind::Init,
+        Ok(Route::Rendition(_, Object::Segment(_))) => Kind::Segment,
+        Ok(Route::Rendition(_, Object::Part(_))) => Kind::Part,
+        Ok(Route::Api) => Kind::Api,
+        Ok(Route::Index | Route::Page(_) | Route::Asset(_)) => Kind::Page,
+        Ok(Route::Time | Route::Health | Route::Ready) | Err(_) => Kind::Other,
+    }
+}
+
+/// The wall clock, for players that set theirs by it.
+fn now() -> WallTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

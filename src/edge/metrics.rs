@@ -1,0 +1,130 @@
+//! What the edge counts. Handles are made once; counting is one atomic addition.
+
+use std::sync::OnceLock;
+
+use http::{StatusCode, Version};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// What was asked for, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Playlist,
+    Manifest,
+    Init,
+    Part,
+    Segment,
+    Api,
+    Page,
+    Other,
+}
+
+const KINDS: [&str; 8] = ["playlist", "manifest", "init", "part", "segment", "api", "page", "other"];
+const PROTOCOLS: [&str; 3] = ["h1", "h2", "h3"];
+/// Codes that have a label of their own; all others share `other`, which bounds the number of series whatever the API answers.
+const CODES: [u16; 20] =
+    [200, 201, 202, 204, 206, 304, 400, 401, 403, 404, 405, 409, 410, 413, 416, 422, 429, 500, 503, 0];
+
+/// The edge's metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    requests: IntCounterVec,
+    /// One cell per kind, protocol and code, filled when first used, so that no label is looked up twice.
+    cells: Vec<OnceLock<IntCounter>>,
+    /// `rillcast_http_waiting`.
+    pub(crate) waiting: IntGauge,
+    /// `rillcast_http_connections`.
+    pub(crate) connections: IntGauge,
+    /// `rillcast_viewers`.
+    pub(crate) viewers: IntGauge,
+    /// `rillcast_http_limit_hits_total{limit}`.
+    pub(crate) limits: Limits,
+}
+
+/// How often each limit was hit.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    pub(crate) connections: IntCounter,
+    pub(crate) waiting: IntCounter,
+    pub(crate) waiting_per_ip: IntCounter,
+    pub(crate) header: IntCounter,
+    pub(crate) write: IntCounter,
+    pub(crate) handshake: IntCounter,
+    pub(crate) descriptors: IntCounter,
+    pub(crate) viewers: IntCounter,
+}
+
+impl Metrics {
+    /// Registers all of them in `registry`.
+    ///
+    /// # Errors
+    /// Where a name is taken, i.e. when called twice for one registry.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let requests = IntCounterVec::new(
+            Opts::new("rillcast_http_requests_total", "HTTP requests answered."),
+            &["kind", "code", "proto"],
+        )?;
+        let limits = IntCounterVec::new(
+            Opts::new("rillcast_http_limit_hits_total", "How often a limit of the edge was hit."),
+            &["limit"],
+        )?;
+        let gauge = |name: &str, help: &str| IntGauge::new(name, help);
+        let waiting = gauge("rillcast_http_waiting", "Requests that wait for media.")?;
+        let connections = gauge("rillcast_http_connections", "Open HTTP connections.")?;
+        let viewers =
+            gauge("rillcast_viewers", "Connections that asked for a playlist in the last 15 seconds, an estimate.")?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(limits.clone()))?;
+        for gauge in [&waiting, &connections, &viewers] {
+            registry.register(Box::new(gauge.clone()))?;
+        }
+        let hits = |limit: &str| limits.get_metric_with_label_values(&[limit]);
+        let limits = Limits {
+            connections: hits("connections")?,
+            waiting: hits("waiting")?,
+            waiting_per_ip: hits("waiting_per_ip")?,
+            header: hits("header_timeout")?,
+            write: hits("write_timeout")?,
+            handshake: hits("handshake_timeout")?,
+            descriptors: hits("descriptors")?,
+            viewers: hits("viewers")?,
+        };
+        let cells = (0..KINDS.len() * PROTOCOLS.len() * CODES.len()).map(|_| OnceLock::new()).collect();
+        Ok(Self { requests, cells, waiting, connections, viewers, limits })
+    }
+
+    /// Counts one answer.
+    pub(crate) fn answered(&self, kind: Kind, code: StatusCode, version: Version) {
+        let proto = match version {
+            Version::HTTP_3 => 2,
+            Version::HTTP_2 => 1,
+            _ => 0,
+        };
+        let code = CODES.iter().position(|known| *known == code.as_u16()).unwrap_or(CODES.len() - 1);
+        let index = (kind as usize * PROTOCOLS.len() + proto) * CODES.len() + code;
+        let Some(cell) = self.cells.get(index) else { return };
+        let (Some(kind), Some(proto), Some(code)) = (KINDS.get(kind as usize), PROTOCOLS.get(proto), CODES.get(code))
+        else {
+            return;
+        };
+        let code = if *code == 0 { "other".to_owned() } else { code.to_string() };
+        cell.get_or_init(|| self.requests.with_label_values(&[kind, code.as_str(), proto])).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_kind_code_and_protocol() {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry).expect("fresh names");
+        metrics.answered(Kind::Part, StatusCode::OK, Version::HTTP_2);
+        metrics.answered(Kind::Part, StatusCode::OK, Version::HTTP_2);
+        metrics.answered(Kind::Other, StatusCode::IM_A_TEAPOT, Version::HTTP_11);
+        let count = |kind, code, proto| metrics.requests.with_label_values(&[kind, code, proto]).get();
+        assert_eq!(count("part", "200", "h2"), 2);
+        assert_eq!(count("other", "other", "h1"), 1);
+        assert!(Metrics::new(&registry).is_err());
+    }
+}

@@ -1,0 +1,168 @@
+//! What a request's headers ask for: coding, ranges, conditions. Pure.
+//!
+//! Specification: RFC 9110 §12.5.3 (Accept-Encoding), §13.1 (conditions), §14 (ranges).
+
+use std::ops::Range;
+
+use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE};
+
+/// Most elements of a list that are looked at. Nobody sends as many; what follows them counts as absent.
+const MAX_ELEMENTS: usize = 32;
+
+/// What part of a body is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it: 200.
+    Whole,
+    /// These bytes: 206.
+    Bytes(Range<u64>),
+    /// Bytes that there are not: 416.
+    Unsatisfiable,
+}
+
+fn elements(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|element| !element.is_empty()).take(MAX_ELEMENTS)
+}
+
+/// Whether gzip is acceptable. Spec: RFC 9110 §12.5.3.
+pub fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let (mut named, mut any) = (None, None);
+    for element in elements(headers, ACCEPT_ENCODING) {
+        let (coding, weight) = element.split_once(';').unwrap_or((element, "q=1"));
+        let positive = weight
+            .trim()
+            .strip_prefix(['q', 'Q'])
+            .and_then(|rest| rest.trim_start().strip_prefix('='))
+            .and_then(|q| q.trim().parse::<f32>().ok())
+            .is_some_and(|q| q > 0.0);
+        let coding = coding.trim();
+        if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") {
+            named = Some(positive);
+        } else if coding == "*" {
+            any = Some(positive);
+        }
+    }
+    named.or(any).unwrap_or(false)
+}
+
+/// Whether the client has `etag` (a strong one, with its quotes) already. Spec: RFC 9110 §13.1.2.
+pub fn is_cached(headers: &HeaderMap, etag: &str) -> bool {
+    elements(headers, IF_NONE_MATCH).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}
+
+/// What is wanted of a body of `len` bytes whose strong tag is `etag`. Several ranges get the whole, which RFC 9110 §14.2 allows and
+/// which makes range bombs cheap.
+pub fn extent(headers: &HeaderMap, etag: &str, len: u64) -> Extent {
+    let Some(range) = headers.get(RANGE).and_then(|value| value.to_str().ok()) else { return Extent::Whole };
+    // If-Range holds one strong tag, or a date; nothing of ours has a Last-Modified date to agree with.
+    if headers.get(IF_RANGE).is_some_and(|tag| tag.as_bytes() != etag.as_bytes()) {
+        return Extent::Whole;
+    }
+    single_range(range, len).unwrap_or(Extent::Whole)
+}
+
+/// `None` for what is no byte range, or several: the header is ignored then.
+fn single_range(range: &str, len: u64) -> Option<Extent> {
+    let (unit, spec) = range.split_once('=')?;
+    if !unit.trim().eq_ignore_ascii_case("bytes") || spec.contains(',') {
+        return None;
+    }
+    let (first, last) = spec.trim().split_once('-')?;
+    if first.is_empty() {
+        let suffix = digits(last)?;
+        return Some(match (suffix, len) {
+            (0, _) | (_, 0) => Extent::Unsatisfiable,
+            _ => Extent::Bytes(len.saturating_sub(suffix)..len),
+        });
+    }
+    let first = digits(first)?;
+    let end = if last.is_empty() { len } else { digits(last)?.saturating_add(1) };
+    if !last.is_empty() && end <= first {
+        return None;
+    }
+    Some(if first >= len { Extent::Unsatisfiable } else { Extent::Bytes(first..end.min(len)) })
+}
+
+/// Digits only; a number that does not fit is as good as the largest one.
+fn digits(text: &str) -> Option<u64> {
+    let all = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    all.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn with(name: HeaderName, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn gzip_is_used_only_where_it_is_acceptable() {
+        for (value, wanted) in [
+            ("gzip", true),
+            ("br, GZIP;q=0.5", true),
+            ("gzip;q=0", false),
+            ("gzip; q=0.0, *", false),
+            ("*", true),
+            ("*;q=0", false),
+            ("identity", false),
+            ("", false),
+            ("gzip;q=abc", false),
+            ("deflate, gzip;q=1.0, *;q=0.5", true),
+        ] {
+            assert_eq!(accepts_gzip(&with(ACCEPT_ENCODING, value)), wanted, "{value}");
+        }
+        assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn tags_compare_weakly_for_if_none_match() {
+        for (value, wanted) in
+            [("\"a\"", true), ("W/\"a\"", true), ("\"b\", \"a\"", true), ("*", true), ("\"b\"", false), ("a", false)]
+        {
+            assert_eq!(is_cached(&with(IF_NONE_MATCH, value), "\"a\""), wanted, "{value}");
+        }
+    }
+
+    #[test]
+    fn one_range_is_served_and_all_else_ignored() {
+        use Extent::{Bytes, Unsatisfiable, Whole};
+        for (value, wanted) in [
+            ("bytes=0-0", Bytes(0..1)),
+            ("bytes=2-", Bytes(2..10)),
+            ("bytes=-3", Bytes(7..10)),
+            ("bytes=-99", Bytes(0..10)),
+            ("bytes=5-99999999999999999999999", Bytes(5..10)),
+            ("Bytes = 5-6", Bytes(5..7)),
+            ("bytes=10-", Unsatisfiable),
+            ("bytes=10-20", Unsatisfiable),
+            ("bytes=-0", Unsatisfiable),
+            ("bytes=9-1", Whole),
+            ("bytes=0-1,3-4", Whole),
+            ("bytes=a-b", Whole),
+            ("bytes=+1-2", Whole),
+            ("bytes=", Whole),
+            ("bytes", Whole),
+            ("lines=0-1", Whole),
+        ] {
+            assert_eq!(extent(&with(RANGE, value), "\"a\"", 10), wanted, "{value}");
+        }
+        let bomb = HeaderValue::from_str(&format!("bytes={}", "0-,".repeat(1000))).expect("a header value");
+        assert_eq!(extent(&HeaderMap::from_iter([(RANGE, bomb)]), "\"a\"", 10), Whole);
+    }
+
+    #[test]
+    fn if_range_guards_the_range() {
+        let mut headers = with(RANGE, "bytes=0-0");
+        for (value, wanted) in
+            [("\"a\"", true), ("\"b\"", false), ("W/\"a\"", false), ("Sun, 22 Nov 2026 16:00:00 GMT", false)]
+        {
+            headers.insert(IF_RANGE, HeaderValue::from_static(value));
+            assert_eq!(extent(&headers, "\"a\"", 10) == Extent::Bytes(0..1), wanted, "{value}");
+        }
+    }
+}

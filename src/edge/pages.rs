@@ -1,0 +1,131 @@
+//! The pages and what they load, embedded into the program.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use rust_embed::RustEmbed;
+
+use super::body::Body;
+use super::handler::not_found;
+use super::respond::{self, Caching, Facts};
+
+/// `index.html`, `player.html` and `assets/…`.
+#[derive(RustEmbed)]
+#[folder = "web/public"]
+struct Public;
+
+/// hls.js as its authors built it. Absent where `scripts/setup.sh` has not run; the player page says so then.
+#[derive(RustEmbed)]
+#[folder = "web/node_modules/hls.js/dist"]
+#[include = "hls.min.js"]
+#[allow_missing = true]
+struct HlsJs;
+
+/// Scripts come from us alone; media may come from blobs that a script filled, and playlists from any server that a page is pointed to.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; media-src 'self' blob: https: http:; worker-src 'self' blob:; \
+     img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; connect-src 'self' https: http: ws: wss:; \
+     object-src 'none'; base-uri 'none'; form-action 'self'";
+
+/// All embedded files by path.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    files: HashMap<String, File>,
+}
+
+#[derive(Debug)]
+struct File {
+    content_type: &'static str,
+    etag: String,
+    plain: Bytes,
+    /// Compressed when first asked for, then shared.
+    gzip: OnceLock<Bytes>,
+}
+
+impl Pages {
+    /// Takes the embedded files; copies nothing.
+    pub(crate) fn load() -> Self {
+        let public = Public::iter().filter_map(|path| Some((path.to_string(), Public::get(&path)?)));
+        let hls = HlsJs::get("hls.min.js").map(|file| ("assets/hls.min.js".to_owned(), file));
+        let files = public.chain(hls).map(|(path, file)| {
+            let content_type = content_type(&path);
+            (path, File::new(content_type, file))
+        });
+        Self { files: files.collect() }
+    }
+
+    /// A page, with the headers that keep a browser from being misled about it.
+    pub(crate) fn page(&self, path: &str, headers: &HeaderMap) -> Response<Body> {
+        let mut response = match self.files.get(path) {
+            Some(file) => file.response(headers),
+            None => respond::plain(StatusCode::NOT_FOUND, "this build has no such page\n".into()),
+        };
+        for (name, value) in [
+            (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+            (header::REFERRER_POLICY, "strict-origin-when-cross-origin"),
+            (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+            (HeaderName::from_static("permissions-policy"), "camera=(), microphone=(), geolocation=()"),
+        ] {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+
+    /// What lies below `/assets/`.
+    pub(crate) fn asset(&self, path: &str, headers: &HeaderMap) -> Response<Body> {
+        match self.files.get(&format!("assets/{path}")) {
+            Some(file) => file.response(headers),
+            None => not_found("no such asset"),
+        }
+    }
+}
+
+impl File {
+    fn new(content_type: &'static str, file: rust_embed::EmbeddedFile) -> Self {
+        let hash = file.metadata.sha256_hash();
+        let etag = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let plain = match file.data {
+            Cow::Borrowed(data) => Bytes::from_static(data),
+            Cow::Owned(data) => Bytes::from(data),
+        };
+        Self { content_type, etag, plain, gzip: OnceLock::new() }
+    }
+
+    fn response(&self, headers: &HeaderMap) -> Response<Body> {
+        let facts = Facts {
+            content_type: HeaderValue::from_static(self.content_type),
+            caching: Caching::NoCache,
+            etag: self.etag.clone(),
+            urgency: None,
+        };
+        respond::text(headers, facts, |gzip| {
+            if gzip { self.gzip.get_or_init(|| compress(&self.plain)).clone() } else { self.plain.clone() }
+        })
+    }
+}
+
+fn compress(data: &[u8]) -> Bytes {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    // Writing to a Vec cannot fail.
+    let written = encoder.write_all(data).and_then(|()| encoder.finish());
+    Bytes::from(written.unwrap_or_default())
+}
+
+fn content_type(path: &str) -> &'static str {
+    match path.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("html") => "text/html; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("json" | "webmanifest") => "application/json",
+        Some("svg") => "image/svg+xml",
+        Some("png") => "image/png",
+        Some("ico") => "image/x-icon",
+        Some("woff2") => "font/woff2",
+        Some("txt") => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}

@@ -1,0 +1,87 @@
+//! Which wall-clock time belongs to a media time: the dates of EXT-X-PROGRAM-DATE-TIME and of the MPD.
+//!
+//! The offset follows the quickest access units, because everything else that delays one is the network. It moves at segment starts
+//! only, in steps that players accept (RFC 8216bis §6.2.1 allows an overlap below one second; we stay under 50 ms).
+
+use std::collections::VecDeque;
+
+use crate::media::WallTime;
+
+/// Largest step of the offset at one segment start, microseconds.
+const STEP_MICROS: i64 = 40_000;
+/// Below this the offset stays as it is, so that jitter does not show as drift.
+const TOLERANCE_MICROS: i64 = 60_000;
+/// How many segments the quickest access unit is looked for in. One congested segment does not make the publisher's clock slow.
+const SEGMENTS: usize = 8;
+
+/// The offset from media time to wall-clock time, in microseconds.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    offset: Option<i64>,
+    /// Smallest offset seen since the last segment start.
+    quickest: Option<i64>,
+    /// Smallest offsets of the segments before.
+    history: VecDeque<i64>,
+}
+
+impl Clock {
+    /// An access unit presented at `media_micros` arrived at `now`.
+    pub(super) fn observe(&mut self, media_micros: i64, now: WallTime) {
+        let offset = now.micros().saturating_sub(media_micros);
+        self.quickest = Some(self.quickest.map_or(offset, |least| least.min(offset)));
+        self.offset.get_or_insert(offset);
+    }
+
+    /// A segment of the leading track begins: moves the offset if it has to, and returns it.
+    pub(super) fn segment_begins(&mut self) -> i64 {
+        if let Some(quickest) = self.quickest.take() {
+            self.history.push_back(quickest);
+            if self.history.len() > SEGMENTS {
+                self.history.pop_front();
+            }
+        }
+        let current = self.offset.unwrap_or(0);
+        let quickest = self.history.iter().copied().min().unwrap_or(current);
+        let error = quickest.saturating_sub(current);
+        if error.abs() > TOLERANCE_MICROS {
+            self.offset = Some(current.saturating_add(error.clamp(-STEP_MICROS, STEP_MICROS)));
+        }
+        self.offset()
+    }
+
+    /// The offset now.
+    pub(super) fn offset(&self) -> i64 {
+        self.offset.unwrap_or(0)
+    }
+
+    /// Forgets what was learnt of a timeline that has ended; the next access unit sets the offset anew.
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_moves_nothing_and_drift_is_followed_in_small_steps() {
+        let mut clock = Clock::default();
+        let start = 1_700_000_000_000_000;
+        clock.observe(0, WallTime::from_micros(start));
+        let mut last = clock.segment_begins();
+        for segment in 1..600_i64 {
+            for unit in 0..60 {
+                let media = segment * 2_000_000 + unit * 33_333;
+                // A publisher whose clock is 0.1 % slow, over a network that delays by up to 50 ms.
+                let jitter = (segment * 7 + unit * 13) % 50 * 1_000;
+                clock.observe(media, WallTime::from_micros(start + media + media / 1_000 + jitter));
+            }
+            let offset = clock.segment_begins();
+            assert!((offset - last).abs() < 50_000);
+            last = offset;
+        }
+        let drift = 599 * 2_000;
+        assert!((last - start - drift).abs() < 150_000, "{}", last - start - drift);
+    }
+}

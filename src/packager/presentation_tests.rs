@@ -1,0 +1,209 @@
+//! What the presentation promises, over simulated publishers.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::simulation::{Simulation, assert_parts_are_long_enough, audio_track, payload, video_track};
+use super::{Config, Window};
+use crate::media::{Kind, RenditionId, Timescale};
+
+const VIDEO: RenditionId = RenditionId { kind: Kind::Video, index: 0 };
+const AUDIO: RenditionId = RenditionId { kind: Kind::Audio, index: 0 };
+const BOTH: [Kind; 2] = [Kind::Video, Kind::Audio];
+
+/// Every usual picture rate; the key frame comes every two seconds.
+const RATES: [((i64, i64), i64); 8] = [
+    ((24_000, 1_001), 48),
+    ((24, 1), 48),
+    ((25, 1), 50),
+    ((30_000, 1_001), 60),
+    ((30, 1), 60),
+    ((50, 1), 100),
+    ((60_000, 1_001), 120),
+    ((60, 1), 120),
+];
+
+#[test]
+fn every_usual_rate_gives_two_second_segments_of_legal_parts() {
+    for (rate, gop) in RATES {
+        for reordering in [false, true] {
+            let mut simulation = Simulation::new(Config::default());
+            simulation.stream(30.0, rate, gop, reordering, &BOTH);
+            let window = &simulation.windows[&VIDEO];
+            assert_parts_are_long_enough(window);
+            assert_parts_are_long_enough(&simulation.windows[&AUDIO]);
+            for segment in &window.segments {
+                assert!(segment.independent);
+                let seconds = Timescale::NINETY_KHZ.seconds(segment.duration);
+                assert!((seconds - gop as f64 * rate.1 as f64 / rate.0 as f64).abs() < 0.001, "{rate:?}: {seconds}");
+            }
+            let catalog = simulation.catalog.as_ref().unwrap();
+            let shown = catalog.renditions[0].frame_rate;
+            assert!((shown - rate.0 as f64 / rate.1 as f64).abs() < 0.001, "{rate:?} shown as {shown}");
+        }
+    }
+}
+
+#[test]
+fn audio_is_cut_where_video_is_and_dated_alike() {
+    let mut simulation = Simulation::new(Config::default());
+    simulation.stream(30.0, (30, 1), 60, true, &BOTH);
+    let (video, audio) = (&simulation.windows[&VIDEO], &simulation.windows[&AUDIO]);
+    assert_eq!(video.segments[0].msn, 40);
+    for segment in &video.segments {
+        let Some(other) = audio.segment(segment.msn) else { continue };
+        let v = Timescale::NINETY_KHZ.micros(segment.presentation_start);
+        let a = other.init.track.timescale.micros(other.presentation_start);
+        assert!((0..=21_334).contains(&(a - v)), "segment {}: audio {} µs after video", segment.msn, a - v);
+        assert_eq!(other.date.micros_since(segment.date), a - v, "one mapping from media time to dates");
+    }
+    assert_eq!(video.segments.last().unwrap().msn, audio.segments.last().unwrap().msn);
+}
+
+#[test]
+fn the_window_lists_what_was_configured_and_keeps_what_left_it() {
+    let mut simulation = Simulation::new(Config::default());
+    simulation.stream(120.0, (25, 1), 50, false, &BOTH);
+    for window in simulation.windows.values() {
+        let listed: i64 = window.listed_segments().iter().map(|segment| segment.duration).sum();
+        let scale = window.rendition.init.track.timescale;
+        assert!((16.0..=20.0).contains(&scale.seconds(listed)), "{}", scale.seconds(listed));
+        let kept: i64 = window.segments[..window.listed].iter().map(|segment| segment.duration).sum();
+        assert!(scale.seconds(kept) >= 16.0 + 2.0 * 2.0 && scale.seconds(kept) < 40.0, "{}", scale.seconds(kept));
+    }
+}
+
+#[test]
+fn an_audio_only_stream_is_cut_by_time() {
+    let mut simulation = Simulation::new(Config::default());
+    let id = simulation.add(audio_track());
+    let scale = Timescale::new(48_000).unwrap();
+    for frame in 0..1_000 {
+        simulation.push(id, frame * 1024, frame * 1024, true, 300, scale);
+    }
+    let window = &simulation.windows[&AUDIO];
+    assert_parts_are_long_enough(window);
+    assert!(window.segments.len() >= 8);
+    assert!(window.segments.iter().all(|segment| (1.95..2.05).contains(&scale.seconds(segment.duration))));
+}
+
+#[test]
+fn without_key_frames_segments_are_forced_and_say_so() {
+    let mut simulation = Simulation::new(Config::default());
+    simulation.stream(60.0, (30, 1), 900, false, &BOTH);
+    let window = &simulation.windows[&VIDEO];
+    assert!(window.segments.iter().filter(|segment| segment.independent).count() <= 2);
+    let longest = window.segments.iter().map(|segment| segment.duration).max().unwrap();
+    assert!(longest < Timescale::NINETY_KHZ.ticks(Duration::from_millis(4_500)));
+
+    let strict = Config { require_keyframes: true, ..Config::default() };
+    let mut simulation = Simulation::new(strict);
+    let id = simulation.add(video_track());
+    let refused = (0..900).find_map(|n| {
+        let unit = crate::media::AccessUnit { dts: n * 3_000, pts: n * 3_000, sync: n == 0, data: [1][..].into() };
+        simulation.presentation.push(id, unit, crate::media::WallTime::from_micros(n * 33_333)).err()
+    });
+    assert!(refused.unwrap().to_string().contains("key frame"));
+}
+
+#[test]
+fn one_picture_a_second_is_listed_in_whole_segments() {
+    let mut simulation = Simulation::new(Config::default());
+    let id = simulation.add(video_track());
+    for n in 0..40 {
+        simulation.push(id, n * 90_000, n * 90_000, n % 2 == 0, 500, Timescale::NINETY_KHZ);
+    }
+    let window = &simulation.windows[&VIDEO];
+    assert!(window.segments.len() > 5 && window.segments.iter().all(|segment| !segment.parts_listed));
+}
+
+#[test]
+fn a_hole_in_the_timeline_is_a_discontinuity_in_every_rendition() {
+    let mut simulation = Simulation::new(Config::default());
+    let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+    let scale = Timescale::new(48_000).unwrap();
+    let mut frame = 0;
+    for n in 0..600 {
+        let jump = if n >= 300 { 3_600 } else { 0 };
+        let dts = n * 3_000 + jump * 90_000;
+        simulation.push(video, dts, dts, n % 60 == 0, 700, Timescale::NINETY_KHZ);
+        while frame * 1024 * 90_000 < (n + 1) * 3_000 * 48_000 {
+            let at = frame * 1024 + jump * 48_000;
+            simulation.push(audio, at, at, true, 200, scale);
+            frame += 1;
+        }
+    }
+    let of = |id| -> Vec<(u64, u64)> {
+        let window: &Window = &simulation.windows[&id];
+        let marked = window.segments.iter().filter(|segment| segment.discontinuity);
+        marked.map(|segment| (segment.msn, segment.discontinuity_sequence)).collect()
+    };
+    assert_eq!(of(VIDEO).len(), 1);
+    assert_eq!(of(VIDEO), of(AUDIO));
+    assert_eq!(of(VIDEO)[0].1, 4);
+}
+
+#[test]
+fn payload_goes_out_as_it_came_in_and_a_part_is_two_slices() {
+    let mut simulation = Simulation::new(Config::default());
+    simulation.stream(20.0, (30, 1), 60, false, &[Kind::Video]);
+    let window = &simulation.windows[&VIDEO];
+    let bytes = payload(window);
+    let mut expected = bytes.clone();
+    expected.clear();
+    for n in 0..20 * 30_usize {
+        let size = if n % 60 == 0 { 9_000 } else { 1_000 + (n % 7) * 100 };
+        expected.extend_from_slice(&vec![(n + 1) as u8; size]);
+    }
+    assert_eq!(bytes[..], expected[..bytes.len()]);
+    let parts: Vec<_> = window.segments.iter().flat_map(|segment| &segment.parts).collect();
+    let straddling = parts.iter().filter(|part| part.slices().count() > 2).count();
+    assert!(straddling * 4 <= parts.len(), "{straddling} of {} parts straddle two allocations", parts.len());
+}
+
+#[test]
+fn memory_is_bounded() {
+    let config = Config { max_bytes: bytesize::ByteSize::mib(2), ..Config::default() };
+    let mut simulation = Simulation::new(config);
+    let id = simulation.add(video_track());
+    for n in 0..1_800 {
+        simulation.push(id, n * 3_000, n * 3_000, n % 60 == 0, 12_000, Timescale::NINETY_KHZ);
+        let kept: usize = simulation.windows.get(&id).map_or(0, |window| window.segments.iter().map(|s| s.len()).sum());
+        assert!(kept <= 2 << 20);
+    }
+}
+
+#[test]
+fn the_end_releases_everything() {
+    let mut simulation = Simulation::new(Config::default());
+    simulation.stream(5.5, (30, 1), 60, false, &BOTH);
+    simulation.finish();
+    assert!(simulation.catalog.as_ref().unwrap().ended);
+    for window in simulation.windows.values() {
+        assert!(window.ended && window.open.is_none() && window.segments.len() == 3);
+    }
+}
+
+proptest! {
+    /// No timing that a publisher can send breaks a rule of `assert_rules`, which `Simulation` checks at every step.
+    #[test]
+    fn no_timing_breaks_a_rule(steps in prop::collection::vec((1_i64..400_000, 0_i64..20_000, 0_u8..12, 0_usize..3_000), 1..400)) {
+        let mut simulation = Simulation::new(Config::default());
+        let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+        let scale = Timescale::new(48_000).unwrap();
+        let (mut v, mut a) = (0, 0);
+        for (step, reorder, kind, bytes) in steps {
+            // Mostly small steps, now and then a large one.
+            let step = if kind % 4 == 0 { step } else { step % 6_000 + 1 };
+            if kind < 6 {
+                v += step;
+                simulation.push(video, v, v + reorder, kind == 0, bytes, Timescale::NINETY_KHZ);
+            } else {
+                a += step / 2 + 1;
+                simulation.push(audio, a, a, true, bytes, scale);
+            }
+        }
+        simulation.finish();
+    }
+}
