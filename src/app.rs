@@ -129,7 +129,8 @@ impl App {
         let _ = writeln!(text, "    Stream Key   me                 (any name; Output, Keyframe Interval: 2 s)");
         let _ = writeln!(text, "\n  Watch");
         let _ = writeln!(text, "    http://{host}:{}/live/me", port("http"));
-        let _ = writeln!(text, "    https://{host}:{}/live/me   (HTTP/2; self-signed unless configured)", port("https"));
+        let _ =
+            writeln!(text, "    https://{host}:{}/live/me   (HTTP/2; self-signed unless configured)", port("https"));
         if !self.keys_exist {
             let _ = writeln!(text, "\n  Only this machine may publish. For others: rillcast key add live/me");
         }
@@ -186,12 +187,16 @@ impl Authorise for KeyCheck {
                 Credential::None => None,
                 Credential::Key(key) => Some(key.clone()),
                 Credential::Token(_) => {
-                    return Err(Refusal::new(RefusalKind::Unauthorized, "signed tokens are not accepted here; use NAME?key=rk_…"));
+                    return Err(Refusal::new(
+                        RefusalKind::Unauthorized,
+                        "signed tokens are not accepted here; use NAME?key=rk_…",
+                    ));
                 }
             };
             let (keys, name, peer) = (Arc::clone(&self.keys), request.name.clone(), request.peer.ip());
             let checked = tokio::task::spawn_blocking(move || keys.authorize(&name, key.as_deref(), peer)).await;
-            let Err(denied) = checked.map_err(|_| Refusal::new(RefusalKind::Unavailable, "the server is stopping"))? else {
+            let Err(denied) = checked.map_err(|_| Refusal::new(RefusalKind::Unavailable, "the server is stopping"))?
+            else {
                 return Ok(());
             };
             if let Denied::Store(error) = &denied {

@@ -197,6 +197,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::result_large_err, reason = "the error type is figment's")]
     fn the_environment_overrides_the_file() {
         figment::Jail::expect_with(|jail| {
             jail.create_file("config.toml", "[edge]\nhttp = \"127.0.0.1:1\"\nhttps = \"127.0.0.1:2\"")?;

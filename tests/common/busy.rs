@@ -71,7 +71,8 @@ impl Ticks {
     fn read() -> Option<Self> {
         let text = std::fs::read_to_string("/proc/stat").ok()?;
         // user nice system idle iowait irq softirq steal; guest time is already in user.
-        let fields: Vec<u64> = text.lines().next()?.split_whitespace().skip(1).take(8).filter_map(|field| field.parse().ok()).collect();
+        let fields: Vec<u64> =
+            text.lines().next()?.split_whitespace().skip(1).take(8).filter_map(|field| field.parse().ok()).collect();
         Some(Self { all: fields.iter().sum(), stolen: fields.get(7).copied().unwrap_or(0) })
     }
 
