@@ -23,6 +23,7 @@ use crate::edge::{self, Edge};
 use crate::ingest::publish::Answer;
 use crate::ingest::{self, Authorise, Credential, PublishRequest, Refusal, RefusalKind};
 use crate::media::WallTime;
+use crate::packager;
 use crate::packager::live::Registry;
 use crate::packager::sequence::Sequences;
 
@@ -65,11 +66,17 @@ impl App {
         edge::admin::register_process_metrics(&metrics)?;
         let tls = edge::tls::acceptor(&config.edge, &config.data_dir)?;
         let packaging = Arc::new(config.packager.clone());
-        let registry = Registry::new(packaging, Sequences::new(&config.data_dir), MAX_STREAMS);
+        let registry = Registry::new(
+            packaging,
+            Sequences::new(&config.data_dir),
+            MAX_STREAMS,
+            packager::live::Metrics::register(&metrics)?,
+        );
         let keys = Arc::new(KeyStore::new(&config.data_dir));
         let keys_exist = !keys.list()?.is_empty();
 
-        let edge = Edge::new(config.edge.clone(), Arc::clone(&registry), edge::Metrics::new(&metrics)?);
+        let rtmp_port = rtmp.local_addr()?.port();
+        let edge = Edge::new(config.edge.clone(), Arc::clone(&registry), edge::Metrics::new(&metrics)?, rtmp_port);
         let counting = Arc::downgrade(&edge);
         edge.set_api(api::service(api::Context {
             registry: Arc::clone(&registry),
