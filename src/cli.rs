@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
-use crate::app::App;
+use crate::app::{self, App};
 use crate::config::{Config, LogFormat};
-use crate::control::keys::Keys;
+use crate::control::keys::KeyStore;
 use crate::media::StreamName;
 
 /// A live-streaming media server: RTMP in, low-latency HLS and DASH out.
@@ -79,7 +79,7 @@ impl Command {
                         app.write_ports(path)?;
                     }
                     if std::io::stdout().is_terminal() {
-                        print!("{}", app.greeting());
+                        println!("{}", app.greeting());
                     }
                     app.run_until_signal().await
                 })
@@ -95,13 +95,16 @@ impl Command {
 }
 
 fn run_key(config: &Config, key: Key) -> anyhow::Result<()> {
-    let keys = Keys::open(&config.data_dir)?;
+    let keys = KeyStore::new(&config.data_dir);
     match key {
         Key::Add { stream } => {
-            let secret = keys.add(&stream)?;
-            println!("Publish {stream} with this stream key. It is shown only once:\n\n  {secret}\n");
-            println!("In OBS: Settings, Stream, Service \"Custom...\"");
-            println!("  Server      rtmp://HOST/{}\n  Stream Key  {secret}", stream.app());
+            let made = keys.add(&stream, app::now())?;
+            println!("Publish {stream} with this stream key. It is shown only once.\n");
+            println!("  OBS, Settings, Stream");
+            println!("    Service      Custom...");
+            println!("    Server       rtmp://HOST/{}", stream.app());
+            println!("    Stream Key   {}\n", made.paste);
+            println!("Take it back with: rillcast key revoke {}", made.id);
         }
         Key::List => {
             for key in keys.list()? {
@@ -109,8 +112,8 @@ fn run_key(config: &Config, key: Key) -> anyhow::Result<()> {
             }
         }
         Key::Revoke { id } => {
-            anyhow::ensure!(keys.revoke(&id)?, "there is no key with the id {id}");
-            println!("{id} can no longer be used to publish");
+            let key = keys.revoke(&id)?.with_context(|| format!("there is no key with the id {id}"))?;
+            println!("{id} can no longer be used to publish {}", key.stream);
         }
     }
     Ok(())

@@ -14,9 +14,11 @@ const MAY_USE: [(&str, &[&str]); 5] = [
 ];
 
 /// The shells: everything else is a core, takes bytes and a `now`, and does no I/O.
-const SHELLS: [&str; 6] = ["packager/live.rs", "packager/sequence.rs", "ingest/rtmp/server", "ingest/metrics.rs", "control/", "edge/"];
+const SHELLS: [&str; 6] =
+    ["packager/live.rs", "packager/sequence.rs", "ingest/rtmp/server", "ingest/metrics.rs", "control/", "edge/"];
 /// Within `edge/`, these are cores all the same.
-const EDGE_CORES: [&str; 5] = ["edge/route.rs", "edge/blocking.rs", "edge/body.rs", "edge/negotiate.rs", "edge/config.rs"];
+const EDGE_CORES: [&str; 5] =
+    ["edge/route.rs", "edge/blocking.rs", "edge/body.rs", "edge/negotiate.rs", "edge/config.rs"];
 
 /// What a core may not name, and why.
 const FORBIDDEN_IN_CORES: [(&str, &str); 6] = [
@@ -64,7 +66,9 @@ fn is_test_file(name: &str) -> bool {
 fn dependencies_point_one_way() {
     let mut wrong = Vec::new();
     for (name, text) in sources() {
-        let Some((module, allowed)) = MAY_USE.iter().find(|(module, _)| name.starts_with(&format!("{module}/"))) else { continue };
+        let Some((module, allowed)) = MAY_USE.iter().find(|(module, _)| name.starts_with(&format!("{module}/"))) else {
+            continue;
+        };
         for line in code(&text) {
             for (at, _) in line.match_indices("crate::") {
                 let used: String = line[at + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
@@ -111,7 +115,8 @@ fn files_fit_in_a_head() {
 
 #[test]
 fn every_module_opens_with_what_it_is() {
-    let silent: Vec<String> = sources().into_iter().filter(|(_, text)| !text.starts_with("//!")).map(|(name, _)| name).collect();
+    let silent: Vec<String> =
+        sources().into_iter().filter(|(_, text)| !text.starts_with("//!")).map(|(name, _)| name).collect();
     assert!(silent.is_empty(), "no //! at the top of {silent:?}");
 }
 

@@ -1,1 +1,8 @@
-//! The control plane.
+//! The control plane: who may publish, and what operators and programs ask the server over REST.
+//!
+//! Not here: serving media (`edge`), which calls [`api`] as a tower service and knows nothing else of this folder.
+
+#[cfg(feature = "server")]
+pub mod api;
+#[cfg(feature = "server")]
+pub mod keys;

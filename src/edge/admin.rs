@@ -91,7 +91,8 @@ fn answer(edge: &Edge, registry: &Registry, method: &Method, path: &str) -> Resp
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::{Config, Metrics, testing};
+    use crate::edge::{Config, Metrics};
+    use crate::packager::testing;
 
     #[test]
     fn metrics_and_health_are_answered_and_nothing_else() {

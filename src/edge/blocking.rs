@@ -78,7 +78,7 @@ fn advance_part_limit(part_target: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::testing;
+    use crate::packager::testing;
 
     const BAD: Answer = Answer::BadRequest("");
 

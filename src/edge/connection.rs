@@ -30,6 +30,9 @@ pub(crate) struct Activity {
     blocked: AtomicBool,
     requests: AtomicU64,
     in_flight: AtomicUsize,
+    /// Bytes read when the last request ended: what comes after them is the next one. (What came with the last request, pipelined, is not
+    /// told apart, and has until the connection is idle for too long.)
+    read_before: AtomicU64,
     /// Bodies that have something to send.
     sending: AtomicUsize,
     /// Seen a request of HTTP/1: then bytes without a request are the head of one.
@@ -69,6 +72,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.set_sending(false);
+        self.activity.read_before.store(self.activity.read.load(Relaxed), Relaxed);
         self.activity.in_flight.fetch_sub(1, Relaxed);
     }
 }
@@ -197,9 +201,8 @@ pub(crate) struct Watchdog {
 #[derive(Debug)]
 struct Idle {
     since: Instant,
-    /// Requests and bytes read at that time.
+    /// Requests at that time.
     requests: u64,
-    read: u64,
     /// Since when more bytes have come, but no request.
     head_since: Option<Instant>,
 }
@@ -237,8 +240,8 @@ impl Watchdog {
             self.idle = None;
             return Verdict::Fine;
         }
-        let read = self.activity.read.load(Relaxed);
-        let fresh = || Idle { since: now, requests, read, head_since: None };
+        let more = self.activity.read.load(Relaxed) != self.activity.read_before.load(Relaxed);
+        let fresh = || Idle { since: now, requests, head_since: None };
         let idle = self.idle.get_or_insert_with(fresh);
         if idle.requests != requests {
             // Requests have come and gone between two looks.
@@ -248,7 +251,7 @@ impl Watchdog {
             let late = now.saturating_duration_since(idle.since) >= self.header_timeout;
             return if late { Verdict::SlowHead } else { Verdict::Fine };
         }
-        if self.activity.http1.load(Relaxed) && read != idle.read {
+        if self.activity.http1.load(Relaxed) && more {
             let since = *idle.head_since.get_or_insert(now);
             if now.saturating_duration_since(since) >= self.header_timeout {
                 return Verdict::SlowHead;
@@ -318,7 +321,7 @@ mod tests {
         let (activity, mut watchdog, start) = watchdog();
         drop(activity.begin(Version::HTTP_11));
         let trickle = || _ = activity.read.fetch_add(1, Relaxed);
-        assert_eq!(until(&mut watchdog, start, 100, trickle), (Verdict::SlowHead, 11));
+        assert_eq!(until(&mut watchdog, start, 100, trickle), (Verdict::SlowHead, 10));
 
         let (activity, mut watchdog, start) = self::watchdog();
         drop(activity.begin(Version::HTTP_2));

@@ -275,3 +275,6 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

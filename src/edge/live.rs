@@ -247,3 +247,6 @@ fn reports(stream: &Stream, own: RenditionId) -> Vec<Report> {
     };
     others.filter_map(report).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,9 +53,6 @@ mod viewers;
 #[cfg(feature = "server")]
 mod waiting;
 
-#[cfg(all(test, feature = "server"))]
-pub(crate) mod testing;
-
 pub use config::Config;
 #[cfg(feature = "server")]
 pub use handler::{Api, Edge};

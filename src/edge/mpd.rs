@@ -66,7 +66,7 @@ impl Mpds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::testing;
+    use crate::packager::testing;
 
     #[test]
     fn the_text_is_shared_until_a_segment_opens() {

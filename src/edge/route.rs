@@ -256,6 +256,19 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn anything_is_routed_or_refused(path in "(/|)[ -~\u{0}\u{e9}]{0,60}", query in "[ -~]{0,60}") {
+            // What is routed holds only characters that mean the same everywhere.
+            if let Ok(route) = parse(&path, Some(&query))
+                && route != Route::Api
+            {
+                proptest::prop_assert!(!path.split('/').any(|element| element == ".."), "{path}");
+                proptest::prop_assert!(!path.contains(['%', '\\', ' ']), "{path}");
+            }
+        }
+    }
+
     /// RELIABILITY row 64.
     #[test]
     fn traversal_in_any_dress_is_malformed() {

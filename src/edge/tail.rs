@@ -107,7 +107,7 @@ mod tests {
     use http_body::Body as _;
 
     use super::*;
-    use crate::edge::testing;
+    use crate::packager::testing;
 
     fn take(tail: &mut Tail) -> Option<Result<String, ()>> {
         let mut cx = Context::from_waker(std::task::Waker::noop());

@@ -1,1 +1,22 @@
 //! Protocols that bring access units.
+//!
+//! ```text
+//!   OBS, ffmpeg ── TCP ──► rtmp ──┐              ┌──► publish::Authorise (may this peer publish?)
+//!                                 ├──► timeline ─┤
+//!   (srt, ts: later) ─────────────┘              └──► packager::live (access units, no queue between)
+//! ```
+//!
+//! Each protocol is a sans-IO core with a tokio shell called `server` beside it. Not here: how access units are packaged (`packager`),
+//! who may publish (`control`, through [`publish::Authorise`]).
+
+pub mod config;
+#[cfg(feature = "server")]
+pub mod metrics;
+pub mod publish;
+pub mod rtmp;
+pub mod timeline;
+
+pub use config::Config;
+#[cfg(feature = "server")]
+pub use metrics::Metrics;
+pub use publish::{Authorise, Credential, PublishRequest, Refusal, RefusalKind};

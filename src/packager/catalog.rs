@@ -81,6 +81,26 @@ pub struct PeriodRendition {
     pub first_msn: u64,
     /// Media sequence number of the first segment that belongs to the next period, once closed.
     pub end_msn: Option<u64>,
-    /// `@presentationTimeOffset`: the presentation time at the period's start, in ticks of the track.
+    /// `@presentationTimeOffset`: the presentation time at the period's start, in ticks of the track. Never negative.
     pub offset: i64,
+    /// In a low-latency period that goes on: the segment that the leader has begun, whether this rendition has a part of it yet or not.
+    pub announced: Option<Announced>,
+}
+
+/// What DASH clients are told of a segment before it is made. It stands for ever: what is announced is never edited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announced {
+    /// Media sequence number.
+    pub msn: u64,
+    /// `S@t`, in ticks of the track: where the segment before it was said to end.
+    pub start: i64,
+    /// `S@d`, in ticks of the track.
+    pub duration: i64,
+}
+
+impl Announced {
+    /// Where it is said to end, in ticks of the track: `S@t` of the segment that follows in the same period.
+    pub fn end(&self) -> i64 {
+        self.start.saturating_add(self.duration)
+    }
 }

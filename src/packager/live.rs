@@ -117,6 +117,10 @@ impl Stream {
     }
 
     fn publish(&self, changes: Changes) {
+        // What is announced must be known before it can be asked for.
+        if let Some(catalog) = changes.catalog {
+            self.catalog.send_replace(catalog);
+        }
         for window in changes.windows {
             let id = window.rendition.id;
             if let Some(cell) = self.windows.read().get(&id) {
@@ -124,9 +128,6 @@ impl Stream {
                 continue;
             }
             self.windows.write().insert(id, watch::Sender::new(window));
-        }
-        if let Some(catalog) = changes.catalog {
-            self.catalog.send_replace(catalog);
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod fmp4;
 #[cfg(feature = "server")]
 pub mod live;
 pub mod part;
+pub mod periods;
 pub mod playlist;
 pub mod presentation;
 #[cfg(test)]
@@ -29,10 +30,15 @@ mod segmenter;
 pub mod sequence;
 #[cfg(test)]
 pub(crate) mod simulation;
+#[cfg(test)]
+pub(crate) mod test_fixtures;
+#[cfg(all(test, feature = "server"))]
+pub(crate) mod testing;
 pub mod window;
 
-pub use catalog::{Catalog, Period, Rendition};
+pub use catalog::{Announced, Catalog, Period, Rendition};
 pub use config::Config;
 pub use part::{Init, Part, Segment};
+pub use periods::Periods;
 pub use presentation::Presentation;
 pub use window::Window;

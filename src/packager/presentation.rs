@@ -13,14 +13,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::catalog::{Catalog, Measured, Rendition};
+use super::catalog::{Announced, Catalog, Measured, Rendition};
 use super::clock::Clock;
 use super::config::Config;
 use super::fmp4::init;
 use super::part::Init;
+use super::periods::{Begin, Entrant, Periods};
 use super::segmenter::{Opening, Segmenter};
 use super::window::{Text, Window};
-use crate::media::{AccessUnit, Epoch, Format, Kind, MediaTime, RenditionId, Track, WallTime};
+use crate::media::{AccessUnit, Epoch, Format, Kind, MediaTime, RenditionId, Timescale, Track, WallTime};
 
 /// Tracks of one kind that a presentation may have.
 pub const MAX_TRACKS: u8 = 16;
@@ -60,11 +61,37 @@ pub struct Sequence {
 }
 
 /// Where the leader began a segment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Cut {
     msn: u64,
     time: MediaTime,
     opening: Opening,
+    /// What is announced of each rendition's segment, in its own ticks.
+    announced: Vec<(RenditionId, Announced)>,
+}
+
+impl Cut {
+    fn announced(&self, id: RenditionId) -> Option<Announced> {
+        self.announced.iter().find(|(other, _)| *other == id).map(|(_, announced)| *announced)
+    }
+
+    /// How rendition `id` opens its segment here.
+    fn opening(&self, id: RenditionId) -> Opening {
+        Opening { announced: self.announced(id), ..self.opening }
+    }
+
+    /// Where rendition `id`, whose clock is `scale`, is cut: where that was announced, else where the leader is.
+    fn time(&self, id: RenditionId, scale: Timescale) -> MediaTime {
+        self.announced(id).map_or(self.time, |announced| MediaTime::new(announced.start, scale))
+    }
+}
+
+/// The first segment's beginning, kept for the DASH periods.
+#[derive(Debug, Clone, Copy)]
+struct FirstCut {
+    msn: u64,
+    start: MediaTime,
+    date: WallTime,
 }
 
 /// A snapshot that viewers have not seen yet.
@@ -89,6 +116,9 @@ pub struct Presentation {
     waiting_since: Option<MediaTime>,
     clock: Clock,
     cuts: VecDeque<Cut>,
+    periods: Option<Periods>,
+    /// The very first cut, until the second one: only then is it known which tracks there are.
+    first: Option<FirstCut>,
     next: Sequence,
     start: WallTime,
     published: WallTime,
@@ -125,6 +155,8 @@ impl Presentation {
             waiting_since: None,
             clock: Clock::default(),
             cuts: VecDeque::new(),
+            periods: None,
+            first: None,
             next: first,
             start,
             published: start,
@@ -229,7 +261,7 @@ impl Presentation {
         self.leader = Some(index);
         let start = MediaTime::new(
             unit.pts,
-            self.tracks.get(index).map_or(crate::media::Timescale::MILLIS, |entry| entry.segmenter.timescale()),
+            self.tracks.get(index).map_or(Timescale::MILLIS, |entry| entry.segmenter.timescale()),
         );
         let waiting = std::mem::take(&mut self.waiting);
         // The first access unit cannot fail: nothing has been cut and nothing is kept yet.
@@ -245,7 +277,7 @@ impl Presentation {
     fn write(&mut self, index: usize, unit: AccessUnit, now: WallTime) -> Result<(), Error> {
         let leads = self.leader == Some(index);
         let Some(entry) = self.tracks.get_mut(index) else { return Ok(()) };
-        let kind = entry.segmenter.kind();
+        let (id, kind) = (entry.segmenter.rendition().id, entry.segmenter.kind());
         if !entry.segmenter.has_started() {
             return self.start_track(index, unit, now);
         }
@@ -269,16 +301,17 @@ impl Presentation {
                 return Err(Error::KeyFramesTooFar(self.config.target_duration.as_secs()));
             }
             if at_key || must_end || breaks {
-                self.cut(time, breaks);
+                self.cut(time, breaks, unit.sync);
             }
         }
         let Some(entry) = self.tracks.get_mut(index) else { return Ok(()) };
         let due = entry.segmenter.open_msn() + 1;
-        let cut = self.cuts.iter().find(|cut| cut.msn == due).filter(|cut| leads || time >= cut.time);
+        let scale = entry.segmenter.timescale();
+        let cut = self.cuts.iter().find(|cut| cut.msn == due).filter(|cut| leads || time >= cut.time(id, scale));
         let before = entry.segmenter.discontinuity_sequence();
         let opening = if let Some(cut) = cut.filter(|cut| !breaks || cut.opening.discontinuity_sequence > before) {
             let discontinuity_sequence = cut.opening.discontinuity_sequence.max(before);
-            Some(Opening { discontinuity_sequence, ..cut.opening })
+            Some(Opening { discontinuity_sequence, ..cut.opening(id) })
         } else if breaks {
             if before > self.next.discontinuity {
                 // One discontinuity in a segment of the leader is all that the numbers can express.
@@ -287,9 +320,9 @@ impl Presentation {
             }
             self.discontinuity_due = true;
             let discontinuity_sequence = self.next.discontinuity + 1;
-            Some(Opening { discontinuity_sequence, clock_offset: self.clock.offset(), announced_end: None })
+            Some(Opening { discontinuity_sequence, clock_offset: self.clock.offset(), announced: None })
         } else if !leads && must_end {
-            Some(Opening { discontinuity_sequence: before, clock_offset: self.clock.offset(), announced_end: None })
+            Some(Opening { discontinuity_sequence: before, clock_offset: self.clock.offset(), announced: None })
         } else {
             None
         };
@@ -300,6 +333,10 @@ impl Presentation {
         }
         if opening.is_some() && leads {
             self.catalog_due = true;
+        } else if let (Some(opening), Some(periods)) = (opening, &mut self.periods)
+            && opening.announced.is_some()
+        {
+            periods.follower_begins(id, time.ticks);
         }
         if leads {
             self.follow_forced_cuts(index);
@@ -320,8 +357,8 @@ impl Presentation {
             self.start = WallTime::from_micros(self.clock.offset()).plus_micros(time.micros());
             self.open_first(time);
         }
-        let last = self.cuts.back().copied();
-        if last.is_some_and(|cut| time < cut.time) {
+        let last = self.cuts.back().cloned();
+        if last.as_ref().is_some_and(|cut| time < cut.time) {
             // Nothing to be presented with: the stream, or the leader's segment in the making, begins later.
             return Ok(());
         }
@@ -329,7 +366,8 @@ impl Presentation {
         if let Some(cut) = last {
             let rendition = Arc::clone(entry.segmenter.rendition());
             entry.segmenter = Segmenter::new(rendition, cut.msn);
-            entry.segmenter.start(unit, cut.opening);
+            // Nothing was announced of a track that was not there yet.
+            entry.segmenter.start(unit, Opening { announced: None, ..cut.opening });
         }
         self.catalog_due = true;
         Ok(())
@@ -339,15 +377,25 @@ impl Presentation {
         let opening = Opening {
             discontinuity_sequence: self.next.discontinuity,
             clock_offset: self.clock.offset(),
-            announced_end: None,
+            announced: None,
         };
-        self.cuts.push_back(Cut { msn: self.next.media, time, opening });
+        let date = WallTime::from_micros(time.micros()).plus_micros(self.clock.offset());
+        self.periods = Some(Periods::new(self.start, 0));
+        self.first = Some(FirstCut { msn: self.next.media, start: time, date });
+        self.cuts.push_back(Cut { msn: self.next.media, time, opening, announced: Vec::new() });
     }
 
-    /// The leader begins a segment at `time`.
-    fn cut(&mut self, time: MediaTime, discontinuity: bool) {
+    /// The leader begins a segment at `time`, with a key frame where `independent`.
+    fn cut(&mut self, time: MediaTime, discontinuity: bool, independent: bool) {
         if discontinuity {
+            let end = self.leader.and_then(|leader| self.tracks.get(leader)).map(|entry| entry.segmenter.end());
+            self.tell_periods_of_the_first_cut();
+            if let (Some(periods), Some(end)) = (&mut self.periods, end) {
+                periods.end(end);
+            }
+            // The offset of the old timeline means nothing on the new one.
             self.clock.reset();
+            self.clock.observe(time.micros(), self.published);
         }
         let due = std::mem::take(&mut self.discontinuity_due);
         if discontinuity || due {
@@ -357,12 +405,78 @@ impl Presentation {
         let opening = Opening {
             discontinuity_sequence: self.next.discontinuity,
             clock_offset: self.clock.segment_begins(),
-            announced_end: None,
+            announced: None,
         };
+        let announced = self.begin_in_periods(time, opening.clock_offset, discontinuity || due, independent);
         if self.cuts.len() == MAX_CUTS {
             self.cuts.pop_front();
         }
-        self.cuts.push_back(Cut { msn: self.next.media, time, opening });
+        self.cuts.push_back(Cut { msn: self.next.media, time, opening, announced });
+    }
+
+    fn begin_in_periods(
+        &mut self,
+        start: MediaTime,
+        clock_offset: i64,
+        discontinuity: bool,
+        independent: bool,
+    ) -> Vec<(RenditionId, Announced)> {
+        self.tell_periods_of_the_first_cut();
+        let renditions = self.entrants();
+        let picture =
+            self.leader.and_then(|leader| self.tracks.get(leader)).map_or(0, |entry| entry.segmenter.last_duration());
+        let oldest = self
+            .tracks
+            .iter()
+            .filter(|entry| entry.segmenter.has_started())
+            .map(|entry| entry.segmenter.oldest_msn())
+            .min();
+        let Some(periods) = &mut self.periods else { return Vec::new() };
+        let date = WallTime::from_micros(start.micros()).plus_micros(clock_offset);
+        let msn = self.next.media;
+        periods.segment_begins(&Begin {
+            msn,
+            start,
+            picture,
+            date,
+            independent,
+            discontinuity,
+            renditions: &renditions,
+        });
+        periods.retire(oldest.unwrap_or(0));
+        renditions.iter().filter_map(|entrant| Some((entrant.id, periods.announced(entrant.id)?))).collect()
+    }
+
+    /// Which tracks a stream has shows during its first segment, and the first period must name them all.
+    fn tell_periods_of_the_first_cut(&mut self) {
+        let Some(first) = self.first.take() else { return };
+        let renditions = self.entrants();
+        let picture =
+            self.leader.and_then(|leader| self.tracks.get(leader)).map_or(0, |entry| entry.segmenter.last_duration());
+        if let Some(periods) = &mut self.periods {
+            let FirstCut { msn, start, date } = first;
+            let begin =
+                Begin { msn, start, picture, date, independent: true, discontinuity: false, renditions: &renditions };
+            periods.segment_begins(&begin);
+        }
+    }
+
+    /// The renditions that have media, the leader first.
+    fn entrants(&self) -> Vec<Entrant> {
+        let mut entrants: Vec<(bool, Entrant)> = self
+            .tracks
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| entry.segmenter.has_started())
+            .map(|(index, entry)| {
+                let rendition = entry.segmenter.rendition();
+                let leads = self.leader == Some(index);
+                let init = entry.next_init.as_ref().filter(|_| leads).unwrap_or(&rendition.init);
+                (!leads, Entrant { id: rendition.id, init: Arc::clone(init), grid: entry.segmenter.grid() })
+            })
+            .collect();
+        entrants.sort_by_key(|(follows, entrant)| (*follows, entrant.id));
+        entrants.into_iter().map(|(_, entrant)| entrant).collect()
     }
 
     /// The leader ended a segment by itself, at an access unit that turned out to be too long: the others follow.
@@ -375,7 +489,7 @@ impl Presentation {
             .last()
             .map(|segment| segment.presentation_start.saturating_add(segment.duration));
         while self.cuts.back().is_some_and(|cut| cut.msn < msn) {
-            self.cut(MediaTime::new(end.unwrap_or(0), scale), false);
+            self.cut(MediaTime::new(end.unwrap_or(0), scale), false, false);
             self.catalog_due = true;
         }
     }
@@ -400,6 +514,11 @@ impl Presentation {
     /// No access unit follows: every segment ends, viewers see the end.
     pub fn finish(&mut self, now: WallTime) {
         self.published = self.published.max(now);
+        self.tell_periods_of_the_first_cut();
+        let end = self.leader.and_then(|leader| self.tracks.get(leader)).map(|entry| entry.segmenter.end());
+        if let (Some(periods), Some(end)) = (&mut self.periods, end) {
+            periods.end(end);
+        }
         for entry in &mut self.tracks {
             entry.segmenter.finish(self.clock.offset());
         }
@@ -479,7 +598,7 @@ impl Presentation {
             epoch: self.epoch,
             start: self.start,
             renditions,
-            periods: Vec::new(),
+            periods: self.periods.as_ref().map(Periods::snapshot).unwrap_or_default(),
             published: self.published,
             ended: self.ended,
             multivariant: Text::default(),

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::catalog::Rendition;
+use super::catalog::{Announced, Rendition};
 use super::fmp4::chunk::{Header, Sample};
 use super::part::{Init, Part, Segment};
+use super::periods::Grid;
 use super::window::{Rendered, Window};
-use crate::media::{AccessUnit, Kind, MediaTime, Timescale, WallTime};
+use crate::media::{AccessUnit, Format, Kind, MediaTime, Timescale, WallTime};
 
 /// A part shorter than this share of PART-TARGET must not be listed but at the end of a segment. Spec: RFC 8216bis §4.4.4.9.
 const LEAST_PART_PERCENT: i64 = 85;
@@ -23,8 +24,8 @@ pub(super) struct Opening {
     pub(super) discontinuity_sequence: u64,
     /// Offset from media time to wall-clock time, microseconds.
     pub(super) clock_offset: i64,
-    /// The end that is announced to DASH clients, if one is.
-    pub(super) announced_end: Option<MediaTime>,
+    /// What is announced of the segment to DASH clients, if anything is.
+    pub(super) announced: Option<Announced>,
 }
 
 /// One track's parts and segments.
@@ -155,6 +156,30 @@ impl Segmenter {
         MediaTime::new(unit.dts.saturating_add(self.reordering), self.timescale())
     }
 
+    /// Where the media taken so far ends on the presentation timeline; the last access unit is assumed to be as long as the one before.
+    pub(super) fn end(&self) -> MediaTime {
+        let end = self.held.as_ref().map_or(0, |held| held.dts.saturating_add(self.last_duration));
+        MediaTime::new(end.saturating_add(self.reordering), self.timescale())
+    }
+
+    /// Where the track can be cut: at every audio frame; at any tick where it is video, whose pictures come as they come.
+    pub(super) fn grid(&self) -> Grid {
+        match (&self.rendition.init.track.format, &self.held) {
+            (Format::Aac(config), Some(held)) => Grid { origin: held.dts, frame: i64::from(config.frame_samples) },
+            _ => Grid::EVERY_TICK,
+        }
+    }
+
+    /// Duration of the last access unit taken, ticks.
+    pub(super) fn last_duration(&self) -> i64 {
+        self.last_duration
+    }
+
+    /// The oldest segment that is kept.
+    pub(super) fn oldest_msn(&self) -> u64 {
+        self.segments.first().map_or(self.open_msn, |segment| segment.msn)
+    }
+
     /// How long the segment in the making would be if `unit` were the first of the next one, ticks.
     pub(super) fn elapsed(&self, unit: &AccessUnit) -> i64 {
         let start = self.open.as_ref().map_or(self.part.start, |open| open.start);
@@ -219,7 +244,7 @@ impl Segmenter {
             // Only now is it known how long the access unit lasts. The segment it opens is a forced one.
             let opening = self.opening;
             self.end_segment();
-            self.opening = opening.map(|opening| Opening { clock_offset, announced_end: None, ..opening });
+            self.opening = opening.map(|opening| Opening { clock_offset, announced: None, ..opening });
         }
         let sync_boundary = unit.sync && self.kind() == Kind::Video && self.is_long_enough();
         if !self.part.samples.is_empty() && (self.part.duration + duration > self.limits.part || sync_boundary) {
@@ -248,7 +273,7 @@ impl Segmenter {
             }
             let opening = self.opening;
             self.end_segment();
-            self.opening = opening.map(|opening| Opening { clock_offset, announced_end: None, ..opening });
+            self.opening = opening.map(|opening| Opening { clock_offset, announced: None, ..opening });
         } else if self.is_long_enough() && self.part.duration + duration > self.limits.part {
             self.end_part();
         }
@@ -286,17 +311,15 @@ impl Segmenter {
                 open.parts.push(part);
             }
             None => {
-                let scale = self.timescale();
-                let announced = opening.announced_end.map(|end| end.in_scale(scale).saturating_sub(presented));
                 self.open = Some(Segment {
                     msn: self.open_msn,
                     discontinuity: self.discontinuities.is_some_and(|before| before != opening.discontinuity_sequence),
                     discontinuity_sequence: opening.discontinuity_sequence,
                     init: Arc::clone(&self.rendition.init),
                     start: gathered.start,
-                    presentation_start: presented,
+                    presentation_start: opening.announced.map_or(presented, |announced| announced.start),
                     duration: part.duration,
-                    announced: announced.filter(|ticks| *ticks > 0),
+                    announced: opening.announced.map(|announced| announced.duration),
                     date,
                     independent: part.independent,
                     parts: vec![part],

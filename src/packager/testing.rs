@@ -1,4 +1,4 @@
-//! Hand-built windows and streams for the tests of this folder.
+//! Hand-built windows and streams, for the tests of whoever serves or describes them.
 
 use std::sync::Arc;
 

@@ -1,0 +1,208 @@
+//! The server as a value: wires ingest, packager, edge and control, and stops them in the right order.
+//!
+//! Order matters in three places. Ports are bound before anything is announced, so that what the ports file says is true. Publishers stop
+//! before viewers do, so that viewers get the end of the stream. Nothing is read from a peer before every part it could reach exists.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::config::Config;
+use crate::control::api;
+use crate::control::keys::{Denied, KeyStore};
+use crate::edge::{self, Edge};
+use crate::ingest::publish::Answer;
+use crate::ingest::{self, Authorise, Credential, PublishRequest, Refusal, RefusalKind};
+use crate::media::WallTime;
+use crate::packager::live::Registry;
+use crate::packager::sequence::Sequences;
+
+/// Streams at a time. Each may keep `packager.max_bytes`; the limit on RTMP connections is lower by default.
+const MAX_STREAMS: usize = 10_000;
+
+/// A running server. Dropping it does not stop it; [`run_until_signal`](Self::run_until_signal) does, or [`stop`](Self::stop).
+#[derive(Debug)]
+pub struct App {
+    ports: BTreeMap<&'static str, SocketAddr>,
+    http: edge::http::Server,
+    edge: Arc<Edge>,
+    publishers: JoinHandle<()>,
+    stop_publishers: CancellationToken,
+    keys_exist: bool,
+}
+
+impl App {
+    /// Binds every port, wires everything and begins to serve.
+    ///
+    /// # Errors
+    /// What cannot be read, written or bound, in words that name it.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(&config.data_dir)
+            .with_context(|| format!("data_dir {} cannot be made", config.data_dir.display()))?;
+        let rtmp = edge::http::bind(config.ingest.rtmp.listen).context("ingest.rtmp.listen")?;
+        let http = edge::http::bind(config.edge.http).context("edge.http")?;
+        let https = edge::http::bind(config.edge.https).context("edge.https")?;
+        let admin = edge::http::bind(config.telemetry.listen).context("telemetry.listen")?;
+        let mut ports = BTreeMap::new();
+        for (name, listener) in [("rtmp", &rtmp), ("http", &http), ("https", &https), ("admin", &admin)] {
+            ports.insert(name, listener.local_addr()?);
+        }
+        for (key, what) in [("ingest.rtmps.listen", "RTMPS"), ("ingest.srt.listen", "SRT")] {
+            info!(key, "{what} is not built yet: nothing listens there");
+        }
+
+        let metrics = prometheus::Registry::new();
+        edge::admin::register_process_metrics(&metrics)?;
+        let tls = edge::tls::acceptor(&config.edge, &config.data_dir)?;
+        let packaging = Arc::new(config.packager.clone());
+        let registry = Registry::new(packaging, Sequences::new(&config.data_dir), MAX_STREAMS);
+        let keys = Arc::new(KeyStore::new(&config.data_dir));
+        let keys_exist = !keys.list()?.is_empty();
+
+        let edge = Edge::new(config.edge.clone(), Arc::clone(&registry), edge::Metrics::new(&metrics)?);
+        let counting = Arc::downgrade(&edge);
+        edge.set_api(api::service(api::Context {
+            registry: Arc::clone(&registry),
+            viewers: Arc::new(move |stream| counting.upgrade().map_or(0, |edge| edge.viewers(stream))),
+        }));
+        let server = edge::http::Server::new(Arc::clone(&edge));
+        server.listen(http, None);
+        server.listen(https, Some(tls));
+        let ingest_metrics = ingest::Metrics::register(&metrics)?;
+        tokio::spawn(edge::admin::serve(Arc::clone(&edge), admin, metrics));
+
+        let stop_publishers = CancellationToken::new();
+        let context = ingest::rtmp::server::Context {
+            config: config.ingest.rtmp.clone(),
+            registry,
+            authorise: Arc::new(KeyCheck { keys }),
+            metrics: ingest_metrics,
+        };
+        let publishers = tokio::spawn(ingest::rtmp::server::serve(rtmp, context, stop_publishers.clone()));
+        edge.set_ready(true);
+        info!(?ports, "serving");
+        Ok(Self { ports, http: server, edge, publishers, stop_publishers, keys_exist })
+    }
+
+    /// The bound addresses by name: `rtmp`, `http`, `https`, `admin`.
+    pub fn ports(&self) -> &BTreeMap<&'static str, SocketAddr> {
+        &self.ports
+    }
+
+    /// Writes [`ports`](Self::ports) to `path` as JSON, whole or not at all.
+    ///
+    /// # Errors
+    /// As the system says, with the path.
+    pub fn write_ports(&self, path: &Path) -> anyhow::Result<()> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let write = || -> std::io::Result<()> {
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            file.write_all(serde_json::to_string(&self.ports)?.as_bytes())?;
+            file.persist(path).map(drop).map_err(|error| error.error)
+        };
+        write().with_context(|| format!("--ports-file {}", path.display()))
+    }
+
+    /// What a person who has just started the server wants to know: where to publish, where to watch.
+    pub fn greeting(&self) -> String {
+        let mut text = String::new();
+        let port = |name| self.ports.get(name).map_or(0, SocketAddr::port);
+        let host = self.host();
+        let rtmp = if port("rtmp") == 1935 { host.clone() } else { format!("{host}:{}", port("rtmp")) };
+        let _ = writeln!(text, "\nRillcast {} is running.\n", env!("CARGO_PKG_VERSION"));
+        let _ = writeln!(text, "  Publish with OBS: Settings, Stream");
+        let _ = writeln!(text, "    Service      Custom...");
+        let _ = writeln!(text, "    Server       rtmp://{rtmp}/live");
+        let _ = writeln!(text, "    Stream Key   me                 (any name; Output, Keyframe Interval: 2 s)");
+        let _ = writeln!(text, "\n  Watch");
+        let _ = writeln!(text, "    http://{host}:{}/live/me", port("http"));
+        let _ = writeln!(text, "    https://{host}:{}/live/me   (HTTP/2; self-signed unless configured)", port("https"));
+        if !self.keys_exist {
+            let _ = writeln!(text, "\n  Only this machine may publish. For others: rillcast key add live/me");
+        }
+        text
+    }
+
+    /// The name to show in URLs: this machine's, where it listens to others.
+    fn host(&self) -> String {
+        match self.ports.get("http").map(SocketAddr::ip) {
+            Some(ip) if !ip.is_unspecified() => match ip {
+                IpAddr::V4(ip) => ip.to_string(),
+                IpAddr::V6(ip) => format!("[{ip}]"),
+            },
+            _ => String::from("localhost"),
+        }
+    }
+
+    /// Serves until SIGTERM or SIGINT, then stops.
+    ///
+    /// # Errors
+    /// The system refuses to deliver signals.
+    pub async fn run_until_signal(self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => info!("SIGINT: stopping"),
+        }
+        self.stop().await;
+        Ok(())
+    }
+
+    /// Ends every stream, lets what is being sent to viewers finish within `edge.shutdown_grace`, and returns.
+    pub async fn stop(self) {
+        self.edge.set_ready(false);
+        self.stop_publishers.cancel();
+        let _ = self.publishers.await;
+        self.http.stop().await;
+        info!("stopped");
+    }
+}
+
+/// Lets the key store answer what ingest asks.
+struct KeyCheck {
+    keys: Arc<KeyStore>,
+}
+
+impl Authorise for KeyCheck {
+    fn authorise<'a>(&'a self, request: &'a PublishRequest) -> Answer<'a> {
+        Box::pin(async move {
+            let key = match &request.credential {
+                Credential::None => None,
+                Credential::Key(key) => Some(key.clone()),
+                Credential::Token(_) => {
+                    return Err(Refusal::new(RefusalKind::Unauthorized, "signed tokens are not accepted here; use NAME?key=rk_…"));
+                }
+            };
+            let (keys, name, peer) = (Arc::clone(&self.keys), request.name.clone(), request.peer.ip());
+            let checked = tokio::task::spawn_blocking(move || keys.authorize(&name, key.as_deref(), peer)).await;
+            let Err(denied) = checked.map_err(|_| Refusal::new(RefusalKind::Unavailable, "the server is stopping"))? else {
+                return Ok(());
+            };
+            if let Denied::Store(error) = &denied {
+                tracing::error!(%error, "nobody can publish: the key store cannot be read");
+            }
+            let kind = match denied {
+                Denied::KeyNeeded(_) | Denied::WrongKey(_) => RefusalKind::Unauthorized,
+                Denied::LoopbackOnly(_) => RefusalKind::Denied,
+                Denied::Store(_) => RefusalKind::Unavailable,
+            };
+            Err(Refusal::new(kind, denied.to_string()))
+        })
+    }
+}
+
+/// The wall clock.
+pub(crate) fn now() -> WallTime {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    WallTime::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,248 @@
+//! `/api/v1/streams`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Context, Problem};
+use crate::media::{Format, Kind, StreamName, WallTime};
+use crate::packager::catalog::Measured;
+use crate::packager::live::Stream;
+
+/// All streams.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Streams {
+    streams: Vec<View>,
+}
+
+/// A stream.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Stream)]
+pub(super) struct View {
+    app: String,
+    name: String,
+    state: Life,
+    /// This life of the stream, as URLs name it.
+    epoch: String,
+    /// When this life began, RFC 3339.
+    started_at: String,
+    publisher: Publisher,
+    tracks: Vec<TrackView>,
+    viewers: Viewers,
+    ingest: Ingest,
+    urls: Urls,
+}
+
+/// Where a stream is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Life {
+    /// It can be watched.
+    Live,
+    /// It has begun, but cannot be watched yet.
+    Waiting,
+    /// It is over, and can still be watched for a short while.
+    Ended,
+}
+
+/// Who brings a stream.
+#[derive(Debug, Serialize, ToSchema)]
+struct Publisher {
+    /// `rtmp`, `srt`, …
+    protocol: String,
+    /// Address and port.
+    peer: String,
+    /// RFC 3339.
+    since: String,
+}
+
+/// One elementary stream.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Track)]
+struct TrackView {
+    /// The rendition, as URLs name it.
+    id: String,
+    /// `video` or `audio`.
+    kind: &'static str,
+    /// RFC 6381.
+    codec: String,
+    /// Pixels; pictures only.
+    width: Option<u16>,
+    /// Pixels; pictures only.
+    height: Option<u16>,
+    /// Pictures a second; pictures only.
+    fps: Option<f64>,
+    /// Average bits a second.
+    bitrate: u64,
+}
+
+/// How many watch.
+#[derive(Debug, Serialize, ToSchema)]
+struct Viewers {
+    /// Those that are counted one by one; null while counted viewing is not set up.
+    exact: Option<u64>,
+    /// Distinct connections that asked for a playlist in the last 15 seconds.
+    estimated: u64,
+}
+
+/// What is known of the way from the publisher to here.
+#[derive(Debug, Default, Serialize, ToSchema)]
+struct Ingest {}
+
+/// Where to watch, relative to this server.
+#[derive(Debug, Serialize, ToSchema)]
+struct Urls {
+    hls: String,
+    dash: String,
+    page: String,
+}
+
+/// Lists the streams of this node, by name.
+#[utoipa::path(get, path = "/api/v1/streams", responses((status = 200, description = "All streams, by name", body = Streams)))]
+pub(super) async fn list(State(context): State<Context>) -> Json<Streams> {
+    let streams = context.registry.streams();
+    Json(Streams { streams: streams.iter().map(|stream| view(stream, &context)).collect() })
+}
+
+/// Shows one stream.
+#[utoipa::path(
+    get,
+    path = "/api/v1/streams/{app}/{name}",
+    params(("app" = String, Path, description = "Application"), ("name" = String, Path, description = "Stream name")),
+    responses(
+        (status = 200, description = "The stream", body = View),
+        (status = 404, description = "No such stream", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn one(
+    State(context): State<Context>,
+    Path((app, name)): Path<(String, String)>,
+) -> Result<Json<View>, Problem> {
+    let name = StreamName::new(&app, &name).map_err(|rule| Problem::new(StatusCode::NOT_FOUND, rule.to_string()))?;
+    match context.registry.stream(&name) {
+        Some(stream) => Ok(Json(view(&stream, &context))),
+        None => Err(Problem::new(StatusCode::NOT_FOUND, format!("no stream {name} is live, or was a short while ago"))),
+    }
+}
+
+fn view(stream: &Stream, context: &Context) -> View {
+    let catalog = Arc::clone(&stream.catalog().borrow());
+    let name = stream.name();
+    let publisher = stream.publisher();
+    let started = i64::try_from(stream.epoch().millis()).unwrap_or(i64::MAX).saturating_mul(1000);
+    View {
+        app: name.app().to_owned(),
+        name: name.name().to_owned(),
+        state: match (catalog.ended, catalog.renditions.is_empty()) {
+            (true, _) => Life::Ended,
+            (false, true) => Life::Waiting,
+            (false, false) => Life::Live,
+        },
+        epoch: stream.epoch().to_string(),
+        started_at: WallTime::from_micros(started).rfc3339(),
+        publisher: Publisher {
+            protocol: publisher.protocol.to_owned(),
+            peer: publisher.peer.to_string(),
+            since: publisher.since.rfc3339(),
+        },
+        tracks: catalog.renditions.iter().map(track).collect(),
+        viewers: Viewers { exact: None, estimated: (context.viewers)(name) },
+        ingest: Ingest::default(),
+        urls: Urls {
+            hls: format!("/{name}/index.m3u8"),
+            dash: format!("/{name}/manifest.mpd"),
+            page: format!("/{name}"),
+        },
+    }
+}
+
+fn track(measured: &Measured) -> TrackView {
+    let rendition = &measured.rendition;
+    let format = &rendition.init.track.format;
+    let (width, height) = match format {
+        Format::H264(config) => (Some(config.width), Some(config.height)),
+        Format::Aac(_) => (None, None),
+    };
+    let (kind, fps) = match format.kind() {
+        Kind::Video => ("video", Some(measured.frame_rate)),
+        Kind::Audio => ("audio", None),
+    };
+    TrackView {
+        id: rendition.id.to_string(),
+        kind,
+        codec: format.codec_string(),
+        width,
+        height,
+        fps,
+        bitrate: measured.average_bps,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::{Request, Response};
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::packager::testing;
+
+    async fn get(path: &str) -> Response<super::super::Body> {
+        let context = Context { registry: testing::fixture().registry, viewers: Arc::new(|_| 7) };
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let Ok(response) = super::super::service(context).oneshot(request).await;
+        response
+    }
+
+    async fn json(response: Response<super::super::Body>) -> serde_json::Value {
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        serde_json::from_slice(&body).expect("JSON")
+    }
+
+    #[tokio::test]
+    async fn streams_have_the_shape_of_the_contract() {
+        let one = json(get("/api/v1/streams/live/me").await).await;
+        let wanted = serde_json::json!({
+            "app": "live",
+            "name": "me",
+            "state": "live",
+            "epoch": "10",
+            "started_at": "1970-01-01T00:00:00.036Z",
+            "publisher": {"protocol": "rtmp", "peer": "127.0.0.1:50000", "since": "1970-01-01T00:00:00.000Z"},
+            "tracks": [{
+                "id": "v0", "kind": "video", "codec": "avc1.4D401F", "width": 1280, "height": 720, "fps": 30.0, "bitrate": 1_500_000,
+            }],
+            "viewers": {"exact": null, "estimated": 7},
+            "ingest": {},
+            "urls": {"hls": "/live/me/index.m3u8", "dash": "/live/me/manifest.mpd", "page": "/live/me"},
+        });
+        assert_eq!(one, wanted);
+        assert_eq!(json(get("/api/v1/streams").await).await, serde_json::json!({"streams": [wanted]}));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_a_problem() {
+        for path in ["/api/v1/streams/live/you", "/api/v1/streams/api/x", "/api/v1/streams/live/%2e%2e", "/api/v2"] {
+            let response = get(path).await;
+            assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+            assert_eq!(response.headers()["content-type"], "application/problem+json", "{path}");
+            assert_eq!(response.headers()["cache-control"], "no-store", "{path}");
+            assert_eq!(json(response).await["status"], 404, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_openapi_document_names_every_route() {
+        let document = json(get("/api/v1/openapi.json").await).await;
+        assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));
+        for path in ["/api/v1/streams", "/api/v1/streams/{app}/{name}"] {
+            assert!(document["paths"][path]["get"].is_object(), "{path}");
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Requests against hand-built windows, without sockets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty};
+
+use crate::edge::body::{Body, Boxed};
+use crate::edge::{Config, Edge, Metrics};
+use crate::packager::testing::{self, Fixture};
+
+const BASE: &str = "/live/me/10/v0";
+
+fn edge(fixture: &Fixture, config: Config) -> Arc<Edge> {
+    let metrics = Metrics::new(&prometheus::Registry::new()).expect("fresh names");
+    Edge::new(config, Arc::clone(&fixture.registry), metrics)
+}
+
+async fn ask(edge: &Edge, method: Method, path: &str, headers: &[(&str, &str)]) -> Response<Body> {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Empty::<Bytes>::new()).expect("a request");
+    edge.handle(([127, 0, 0, 1], 40_000).into(), request).await
+}
+
+async fn get(edge: &Edge, path: &str) -> Response<Body> {
+    ask(edge, Method::GET, path, &[]).await
+}
+
+async fn body(response: Response<Body>) -> Bytes {
+    response.into_body().collect().await.expect("a whole body").to_bytes()
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
+#[tokio::test]
+async fn every_answer_can_be_read_by_other_sites_and_says_how_long_it_keeps() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config::default());
+    for (path, status, caching) in [
+        ("/live/me/index.m3u8", 200, "max-age=4"),
+        ("/live/me/manifest.mpd", 404, "no-store"),
+        ("/live/me/10/v0/index.m3u8", 200, "max-age=1"),
+        ("/live/me/10/v0/index.m3u8?_HLS_skip=YES", 200, "max-age=1"),
+        ("/live/me/10/v0/index.m3u8?_HLS_msn=7&_HLS_part=1", 200, "max-age=24"),
+        ("/live/me/10/v0/index.m3u8?_HLS_part=1", 400, "max-age=16"),
+        ("/live/me/10/v0/index.m3u8?_HLS_msn=abc", 400, "max-age=16"),
+        ("/live/me/10/v0/index.m3u8?_HLS_msn=9", 400, "max-age=16"),
+        ("/live/me/10/v0/init-0.mp4", 200, "max-age=31536000, immutable"),
+        ("/live/me/10/v0/init-1.mp4", 404, "max-age=1"),
+        ("/live/me/10/v0/s5.m4s", 200, "max-age=31536000, immutable"),
+        ("/live/me/10/v0/s3.m4s", 404, "max-age=1"),
+        ("/live/me/10/v0/s9.m4s", 404, "max-age=1"),
+        ("/live/me/10/v0/p20.m4s", 200, "max-age=31536000, immutable"),
+        ("/live/me/10/v0/p24.m4s", 404, "max-age=1"),
+        ("/live/me/10/a0/index.m3u8", 404, "max-age=1"),
+        ("/live/me/11/v0/index.m3u8", 404, "max-age=1"),
+        ("/live/you/index.m3u8", 404, "max-age=1"),
+        ("/live//me", 400, "max-age=16"),
+        ("/", 200, "no-cache"),
+        ("/live/me", 200, "no-cache"),
+        ("/time", 200, "no-store"),
+        ("/healthz", 200, "no-store"),
+        ("/readyz", 503, "no-store"),
+        ("/api/v1/streams", 404, "max-age=1"),
+    ] {
+        let response = get(&edge, path).await;
+        assert_eq!(response.status(), status, "{path}");
+        assert_eq!(header(response.headers(), "cache-control"), caching, "{path}");
+        assert_eq!(header(response.headers(), "access-control-allow-origin"), "*", "{path}");
+        assert!(header(response.headers(), "access-control-expose-headers").contains("Content-Length"), "{path}");
+        if status >= 400 && path != "/readyz" {
+            assert_eq!(header(response.headers(), "content-type"), "application/problem+json", "{path}");
+            assert!(body(response).await.starts_with(b"{"), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn media_goes_out_as_the_slices_that_the_window_holds() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config::default());
+    let window = Arc::clone(&fixture.window.borrow());
+    let segment = window.segment(5).expect("kept");
+    let response = get(&edge, &format!("{BASE}/s5.m4s")).await;
+    assert_eq!(header(response.headers(), "content-type"), "video/mp4");
+    assert_eq!(header(response.headers(), "priority"), "u=3");
+    let Body::Slices(slices) = response.into_body() else { panic!("a complete segment has a known length") };
+    assert_eq!(slices.len(), segment.parts.len() * 2);
+    for (served, held) in slices.iter().zip(segment.slices()) {
+        assert_eq!(served.as_ptr(), held.as_ptr(), "copied");
+    }
+
+    let whole = body(get(&edge, &format!("{BASE}/s5.m4s")).await).await;
+    let response = ask(&edge, Method::GET, &format!("{BASE}/s5.m4s"), &[("range", "bytes=3-29")]).await;
+    assert_eq!(response.status(), StatusCode::PARTIAL_CONTENT);
+    assert_eq!(header(response.headers(), "content-range"), format!("bytes 3-29/{}", whole.len()));
+    assert_eq!(body(response).await, whole[3..30]);
+    let response = ask(&edge, Method::GET, &format!("{BASE}/s5.m4s"), &[("range", "bytes=9999-")]).await;
+    assert_eq!(response.status(), StatusCode::RANGE_NOT_SATISFIABLE);
+    assert_eq!(header(response.headers(), "content-range"), format!("bytes */{}", whole.len()));
+
+    let response = ask(&edge, Method::HEAD, &format!("{BASE}/s5.m4s"), &[]).await;
+    assert_eq!(header(response.headers(), "content-length"), whole.len().to_string());
+    assert!(body(response).await.is_empty());
+}
+
+#[tokio::test]
+async fn playlists_are_validated_and_coded_as_asked() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config::default());
+    let path = format!("{BASE}/index.m3u8");
+    let plain = get(&edge, &path).await;
+    let gzip = ask(&edge, Method::GET, &path, &[("accept-encoding", "gzip")]).await;
+    for response in [&plain, &gzip] {
+        assert_eq!(header(response.headers(), "content-type"), "application/vnd.apple.mpegurl");
+        assert_eq!(header(response.headers(), "vary"), "Accept-Encoding");
+        assert_eq!(header(response.headers(), "priority"), "u=1");
+    }
+    assert_eq!(header(gzip.headers(), "content-encoding"), "gzip");
+    let (plain, gzip) = (header(plain.headers(), "etag").to_owned(), header(gzip.headers(), "etag").to_owned());
+    assert_ne!(plain, gzip);
+    let again = ask(&edge, Method::GET, &path, &[("if-none-match", &plain)]).await;
+    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+    assert_eq!(header(again.headers(), "etag"), plain);
+    let other = ask(&edge, Method::GET, &path, &[("if-none-match", &gzip)]).await;
+    assert_eq!(other.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn only_reading_is_allowed_and_preflights_are_answered() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config::default());
+    let response = ask(&edge, Method::POST, &format!("{BASE}/s5.m4s"), &[]).await;
+    assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(header(response.headers(), "allow"), "GET, HEAD, OPTIONS");
+    let response = ask(&edge, Method::OPTIONS, &format!("{BASE}/s5.m4s"), &[("origin", "https://a.example")]).await;
+    assert_eq!(response.status(), StatusCode::NO_CONTENT);
+    assert!(header(response.headers(), "access-control-allow-headers").contains("range"));
+    assert_eq!(header(response.headers(), "access-control-allow-origin"), "*");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blocked_playlist_is_released_by_the_part_it_waits_for() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config::default());
+    let held = tokio::spawn({
+        let edge = Arc::clone(&edge);
+        async move { get(&edge, &format!("{BASE}/index.m3u8?_HLS_msn=7&_HLS_part=2")).await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!held.is_finished());
+    assert_eq!(edge.metrics.waiting.get(), 1);
+    fixture.window.send_replace(Arc::new(testing::window_of(&fixture.rendition, 4, 3, 3, 3)));
+    let response = held.await.expect("no panic");
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(header(response.headers(), "etag").contains("703"));
+    assert_eq!(edge.metrics.waiting.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blocked_playlist_is_released_by_the_end() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config::default());
+    let held = tokio::spawn({
+        let edge = Arc::clone(&edge);
+        async move { get(&edge, &format!("{BASE}/index.m3u8?_HLS_msn=8")).await.status() }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut last = testing::window_of(&fixture.rendition, 4, 4, 3, 0);
+    last.ended = true;
+    fixture.window.send_replace(Arc::new(last));
+    assert_eq!(held.await.expect("no panic"), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_target_durations_are_the_longest_wait() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config::default());
+    let start = tokio::time::Instant::now();
+    let response = get(&edge, &format!("{BASE}/index.m3u8?_HLS_msn=7")).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(header(response.headers(), "retry-after"), "1");
+    assert_eq!(header(response.headers(), "cache-control"), "no-store");
+    assert_eq!(start.elapsed().as_secs(), 12);
+    for path in ["p23.m4s", "s8.m4s"] {
+        let response = get(&edge, &format!("{BASE}/{path}")).await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(header(response.headers(), "cache-control"), "no-store", "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hinted_part_is_held_until_all_of_it_is_there() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config::default());
+    let held = tokio::spawn({
+        let edge = Arc::clone(&edge);
+        async move { body(get(&edge, &format!("{BASE}/p23.m4s")).await).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!held.is_finished());
+    fixture.window.send_replace(Arc::new(testing::window_of(&fixture.rendition, 4, 4, 3, 0)));
+    assert_eq!(held.await.expect("no panic"), "head-23.payload-23;");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_can_be_read_while_it_is_made_and_before_it_begins() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config::default());
+    let open = get(&edge, &format!("{BASE}/s7.m4s")).await;
+    assert_eq!(open.body().len(), None);
+    let next = tokio::spawn({
+        let edge = Arc::clone(&edge);
+        async move { body(get(&edge, &format!("{BASE}/s8.m4s")).await).await }
+    });
+    let open = tokio::spawn(body(open));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    fixture.window.send_replace(Arc::new(testing::window_of(&fixture.rendition, 4, 4, 3, 1)));
+    assert_eq!(open.await.expect("no panic").len(), "head-21.payload-21;".len() * 3);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!next.is_finished());
+    fixture.window.send_replace(Arc::new(testing::window_of(&fixture.rendition, 4, 5, 3, 0)));
+    let finished = body(get(&edge, &format!("{BASE}/s8.m4s")).await).await;
+    assert_eq!(next.await.expect("no panic"), finished);
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_waiting_requests_are_turned_away() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config { max_waiting: 3, max_waiting_per_ip: 2, ..Config::default() });
+    let hold = || {
+        let edge = Arc::clone(&edge);
+        tokio::spawn(async move { get(&edge, &format!("{BASE}/index.m3u8?_HLS_msn=7")).await.status() })
+    };
+    let held = [hold(), hold()];
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(hold().await.expect("no panic"), StatusCode::TOO_MANY_REQUESTS);
+    let far = get(&edge, &format!("{BASE}/index.m3u8?_HLS_msn=99")).await;
+    assert_eq!(far.status(), StatusCode::BAD_REQUEST, "a bad request takes no place");
+    edge.stop.cancel();
+    for held in held {
+        assert_eq!(held.await.expect("no panic"), StatusCode::SERVICE_UNAVAILABLE);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_without_a_measured_segment_is_not_there_yet() {
+    let fixture = testing::fixture();
+    fixture.catalog.send_replace(Arc::new(testing::catalog(Vec::new())));
+    let edge = edge(&fixture, Config::default());
+    let response = get(&edge, "/live/me/index.m3u8").await;
+    assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    assert_eq!(header(response.headers(), "retry-after"), "1");
+    assert_eq!(header(response.headers(), "cache-control"), "no-store");
+}
+
+#[tokio::test]
+async fn a_viewer_counts_once_per_connection() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config::default());
+    for _ in 0..3 {
+        get(&edge, &format!("{BASE}/index.m3u8")).await;
+    }
+    assert_eq!(edge.viewers(&"live/me".parse().expect("a good name")), 1);
+}
+
+#[tokio::test]
+async fn the_api_is_told_who_asks_and_its_answers_are_not_kept() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config::default());
+    edge.set_api(tower::util::BoxCloneSyncService::new(tower::service_fn(|request: Request<Boxed>| async move {
+        let peer = request.extensions().get::<std::net::SocketAddr>().map(ToString::to_string).unwrap_or_default();
+        let text = format!("{} {} {peer}", request.method(), request.uri());
+        Ok(Response::new(http_body_util::Full::from(text).map_err(|never| match never {}).boxed_unsync()))
+    })));
+    let response = ask(&edge, Method::POST, "/api/v1/x?y=1", &[]).await;
+    assert_eq!(header(response.headers(), "cache-control"), "no-store");
+    assert_eq!(header(response.headers(), "access-control-allow-origin"), "*");
+    assert_eq!(body(response).await, "POST /api/v1/x?y=1 127.0.0.1:40000");
+}
+
+#[tokio::test]
+async fn pages_and_assets_come_with_their_headers() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config::default());
+    for (path, content_type) in [("/", "text/html; charset=utf-8"), ("/live/nobody", "text/html; charset=utf-8")] {
+        let response = get(&edge, path).await;
+        assert_eq!(header(response.headers(), "content-type"), content_type, "{path}");
+        assert!(header(response.headers(), "content-security-policy").starts_with("default-src 'self'"), "{path}");
+        assert_eq!(header(response.headers(), "x-content-type-options"), "nosniff", "{path}");
+        let etag = header(response.headers(), "etag").to_owned();
+        let again = ask(&edge, Method::GET, path, &[("if-none-match", &etag)]).await;
+        assert_eq!(again.status(), StatusCode::NOT_MODIFIED, "{path}");
+        let gzip = ask(&edge, Method::GET, path, &[("accept-encoding", "gzip")]).await;
+        assert_eq!(header(gzip.headers(), "content-encoding"), "gzip", "{path}");
+    }
+    assert_eq!(get(&edge, "/assets/none.js").await.status(), StatusCode::NOT_FOUND);
+}

@@ -1,0 +1,257 @@
+//! One connection: bytes to the session, its events to the packager, its answers to the peer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, Counted};
+use crate::ingest::publish::{PublishRequest, Refusal, RefusalKind};
+use crate::ingest::rtmp::session::{self, DECISION_DEADLINE, Event, Session};
+use crate::media::{Kind, Track, WallTime};
+use crate::packager::live::{PublishError, Publisher, PublisherInfo, TrackWriter, WriteError};
+
+/// One read: 12 ms of a 40 Mbit/s publisher.
+const READ_BYTES: usize = 64 * 1024;
+/// Below this much room the buffer is made large again before reading.
+const MIN_ROOM: usize = 16 * 1024;
+/// A peer that takes none of our few bytes for so long has stopped reading.
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// After the last word, how long the peer has to read it: closing a socket with unread input resets it, and the word would be lost.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Why a connection is over.
+enum End {
+    /// The peer closed it, or the network did.
+    Peer,
+    /// The session is closed; the peer was told why.
+    Told,
+    /// The peer broke a rule or a deadline.
+    Error(session::Error),
+    /// The peer does not read.
+    Unread,
+}
+
+impl From<session::Error> for End {
+    fn from(error: session::Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// A stream being published through this connection. Dropping it ends the stream.
+struct Publishing {
+    publisher: Publisher,
+    video: Option<TrackWriter>,
+    audio: Option<TrackWriter>,
+    _counted: Counted,
+}
+
+impl Publishing {
+    fn writer(&mut self, kind: Kind) -> &mut Option<TrackWriter> {
+        match kind {
+            Kind::Video => &mut self.video,
+            Kind::Audio => &mut self.audio,
+        }
+    }
+
+    fn set_track(&mut self, track: Track) -> Result<(), WriteError> {
+        let kind = track.format.kind();
+        if let Some(writer) = self.writer(kind) {
+            return writer.set_track(track);
+        }
+        let writer = self.publisher.add_track(track)?;
+        *self.writer(kind) = Some(writer);
+        Ok(())
+    }
+}
+
+pub(super) struct Connection<S> {
+    stream: S,
+    peer: SocketAddr,
+    context: Arc<Context>,
+    shutdown: CancellationToken,
+    session: Session,
+    input: BytesMut,
+    publishing: Option<Publishing>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
+    pub(super) fn new(stream: S, peer: SocketAddr, context: Arc<Context>, shutdown: CancellationToken) -> Self {
+        let session = Session::new(Instant::now(), peer);
+        Self { stream, peer, context, shutdown, session, input: BytesMut::new(), publishing: None }
+    }
+
+    pub(super) async fn run(mut self) {
+        let end = loop {
+            if let Err(end) = self.turn().await {
+                break end;
+            }
+        };
+        // The stream ends now, not after the last words were read.
+        let was_publishing = self.publishing.take().is_some();
+        self.context.metrics.add_repairs(&self.session.take_repairs());
+        match end {
+            End::Peer if was_publishing => tracing::info!("the publisher closed the connection without a word"),
+            End::Peer => tracing::debug!("the peer closed the connection"),
+            End::Told => self.linger().await,
+            End::Error(error) => {
+                self.context.metrics.refuse(error.label());
+                if was_publishing {
+                    tracing::info!(%error, "the publisher was disconnected");
+                } else {
+                    tracing::debug!(%error, "the peer was disconnected");
+                }
+            }
+            End::Unread => {
+                self.context.metrics.refuse("write_timeout");
+                tracing::debug!("the peer does not read what it is sent");
+            }
+        }
+    }
+
+    /// Handles what has happened, then waits for more.
+    async fn turn(&mut self) -> Result<(), End> {
+        self.handle_events().await?;
+        self.flush().await?;
+        let Some(deadline) = self.session.poll_timeout() else { return Err(End::Told) };
+        if self.input.capacity() - self.input.len() < MIN_ROOM {
+            self.input.reserve(READ_BYTES);
+        }
+        let received = tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => {
+                let words = "the server is shutting down; publish again in a moment";
+                self.session.reject(Instant::now(), Refusal::new(RefusalKind::Unavailable, words))?;
+                return Ok(());
+            }
+            read = self.stream.read_buf(&mut self.input), if self.session.wants_input(self.input.len()) => {
+                match read {
+                    Ok(0) | Err(_) => return Err(End::Peer),
+                    Ok(count) => count,
+                }
+            }
+            () = tokio::time::sleep_until(deadline.into()) => {
+                self.session.handle_timeout(Instant::now())?;
+                return Ok(());
+            }
+        };
+        self.context.metrics.bytes.inc_by(received as u64);
+        let result = self.session.receive(Instant::now(), &mut self.input);
+        if result.is_err() {
+            // What came before the mistake is good.
+            self.handle_events().await?;
+        }
+        Ok(result?)
+    }
+
+    async fn handle_events(&mut self) -> Result<(), End> {
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                Event::PublishRequested(request) => self.decide(request).await?,
+                Event::Track(track) => {
+                    tracing::info!(codec = track.format.codec_string(), "track");
+                    let result = self.publishing.as_mut().map_or(Ok(()), |publishing| publishing.set_track(track));
+                    self.stop_on(result)?;
+                }
+                Event::Unit(kind, unit) => {
+                    let writer = self.publishing.as_mut().and_then(|publishing| publishing.writer(kind).as_mut());
+                    let result = writer.map_or(Ok(()), |writer| writer.write(unit, wall_time()));
+                    self.stop_on(result)?;
+                }
+                Event::TrackRefused(kind, why) => {
+                    self.context.metrics.refuse("track");
+                    tracing::info!(?kind, "track refused: {why}");
+                }
+                Event::Unpublished => {
+                    self.publishing = None;
+                    tracing::info!("publishing ended");
+                }
+                Event::Closed(refusal) => {
+                    self.publishing = None;
+                    self.context.metrics.refuse(refusal.kind.label());
+                    tracing::info!("closed: {refusal}");
+                }
+            }
+        }
+        self.context.metrics.add_repairs(&self.session.take_repairs());
+        Ok(())
+    }
+
+    async fn decide(&mut self, request: PublishRequest) -> Result<(), End> {
+        tracing::Span::current().record("stream", tracing::field::display(&request.name));
+        match tokio::time::timeout(DECISION_DEADLINE, self.publish(request)).await {
+            Ok(Ok(publishing)) => {
+                self.publishing = Some(publishing);
+                self.session.accept(Instant::now())?;
+                tracing::info!("publishing");
+                // What the peer sent behind its request.
+                self.session.receive(Instant::now(), &mut self.input)?;
+            }
+            Ok(Err(refusal)) => self.session.reject(Instant::now(), refusal)?,
+            Err(_) => {
+                let refusal = Refusal::new(RefusalKind::Unavailable, "the server is too busy to answer; try again");
+                self.session.reject(Instant::now(), refusal)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn publish(&self, request: PublishRequest) -> Result<Publishing, Refusal> {
+        self.context.authorise.authorise(&request).await?;
+        let info = PublisherInfo { protocol: request.protocol, peer: self.peer, since: wall_time() };
+        let publisher = self.context.registry.publish(request.name, info).await.map_err(|error| {
+            let kind = match &error {
+                PublishError::AlreadyLive { .. } => RefusalKind::BadName,
+                PublishError::TooManyStreams(_) => RefusalKind::Unavailable,
+                PublishError::Storage(_) => {
+                    tracing::error!(%error, "a stream could not be started");
+                    RefusalKind::Unavailable
+                }
+            };
+            Refusal::new(kind, error.to_string())
+        })?;
+        let publishers = &self.context.metrics.publishers;
+        publishers.inc();
+        Ok(Publishing { publisher, video: None, audio: None, _counted: Counted(publishers.clone()) })
+    }
+
+    /// The packager refuses: the publisher is told, and the session closes.
+    fn stop_on(&mut self, result: Result<(), WriteError>) -> Result<(), End> {
+        let Err(error) = result else { return Ok(()) };
+        self.publishing = None;
+        Ok(self.session.reject(Instant::now(), Refusal::new(RefusalKind::Denied, error.to_string()))?)
+    }
+
+    async fn flush(&mut self) -> Result<(), End> {
+        while let Some(bytes) = self.session.poll_transmit() {
+            match tokio::time::timeout(WRITE_DEADLINE, self.stream.write_all(&bytes)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(End::Peer),
+                Err(_) => return Err(End::Unread),
+            }
+        }
+        Ok(())
+    }
+
+    async fn linger(&mut self) {
+        let _ = self.flush().await;
+        let _ = tokio::time::timeout(LINGER, async {
+            self.stream.shutdown().await?;
+            loop {
+                self.input.clear();
+                if self.stream.read_buf(&mut self.input).await? == 0 {
+                    return Ok::<_, std::io::Error>(());
+                }
+            }
+        })
+        .await;
+    }
+}
+
+fn wall_time() -> WallTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    WallTime::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
