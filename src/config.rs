@@ -125,7 +125,9 @@ impl Config {
         match file {
             Some(file) if !file.is_file() => bail!("there is no configuration file at {}", file.display()),
             Some(file) => figment = figment.merge(Toml::file_exact(file)),
-            None => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+            // file_exact, so that no file of a folder above is taken by surprise; it refuses a missing one.
+            None if Path::new(DEFAULT_FILE).is_file() => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+            None => {}
         }
         Self::extract(figment.merge(Env::prefixed(ENVIRONMENT_PREFIX).split("__")))
     }
