@@ -15,9 +15,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-
-use super::handler::Edge;
 
 /// Scrapers at a time; more are closed.
 const MAX_CONNECTIONS: usize = 64;
@@ -32,12 +31,15 @@ pub fn register_process_metrics(registry: &Registry) -> Result<(), prometheus::E
     registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
 }
 
-/// Serves `registry` on `listener` until the edge stops.
-pub async fn serve(edge: Arc<Edge>, listener: TcpListener, registry: Registry) {
+/// What brings computed gauges up to date; called before each scrape.
+pub type Refresh = Arc<dyn Fn() + Send + Sync>;
+
+/// Serves `registry` on `listener` until `stop` is cancelled. It knows nothing of the edge: nodes of every role have metrics.
+pub async fn serve(listener: TcpListener, registry: Registry, refresh: Refresh, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
-            () = edge.stop.cancelled() => return,
+            () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         let (socket, peer) = match accepted {
@@ -49,10 +51,10 @@ pub async fn serve(edge: Arc<Edge>, listener: TcpListener, registry: Registry) {
             }
         };
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
-        let (edge, registry) = (Arc::clone(&edge), registry.clone());
+        let (refresh, registry) = (Arc::clone(&refresh), registry.clone());
         tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let response = answer(&edge, &registry, request.method(), request.uri().path());
+                let response = answer(refresh.as_ref(), &registry, request.method(), request.uri().path());
                 async move { Ok::<_, Infallible>(response) }
             });
             let connection = http1::Builder::new()
@@ -67,13 +69,13 @@ pub async fn serve(edge: Arc<Edge>, listener: TcpListener, registry: Registry) {
     }
 }
 
-fn answer(edge: &Edge, registry: &Registry, method: &Method, path: &str) -> Response<Full<Bytes>> {
+fn answer(refresh: &dyn Fn(), registry: &Registry, method: &Method, path: &str) -> Response<Full<Bytes>> {
     let (status, content_type, text) = match (method, path) {
         (&Method::GET | &Method::HEAD, "/healthz") => {
             (StatusCode::OK, "text/plain; charset=utf-8", "alive\n".to_owned())
         }
         (&Method::GET | &Method::HEAD, "/metrics") => {
-            edge.refresh_metrics();
+            refresh();
             match TextEncoder::new().encode_to_string(&registry.gather()) {
                 Ok(text) => (StatusCode::OK, prometheus::TEXT_FORMAT, text),
                 Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", format!("{error}\n")),
@@ -91,16 +93,14 @@ fn answer(edge: &Edge, registry: &Registry, method: &Method, path: &str) -> Resp
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::{Config, Metrics};
-    use crate::packager::testing;
+    use crate::edge::Metrics;
 
     #[test]
     fn metrics_and_health_are_answered_and_nothing_else() {
         let registry = Registry::new();
-        let metrics = Metrics::new(&registry).expect("fresh names");
+        let _metrics = Metrics::new(&registry).expect("fresh names");
         register_process_metrics(&registry).expect("fresh names");
-        let edge = Edge::new(Config::default(), testing::fixture().registry, metrics);
-        let code = |method, path| answer(&edge, &registry, &method, path).status();
+        let code = |method, path| answer(&|| (), &registry, &method, path).status();
         assert_eq!(code(Method::GET, "/healthz"), StatusCode::OK);
         assert_eq!(code(Method::GET, "/metrics"), StatusCode::OK);
         assert_eq!(code(Method::POST, "/metrics"), StatusCode::NOT_FOUND);

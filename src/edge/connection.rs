@@ -261,7 +261,9 @@ impl Watchdog {
     }
 
     fn is_slow_reader(&mut self, now: Instant) -> bool {
-        let owes = self.draining || self.activity.blocked.load(Relaxed) || self.activity.sending.load(Relaxed) > 0;
+        // Once no requests are taken and none is in flight, all that can be left is what was sent last.
+        let last = self.draining && self.activity.in_flight.load(Relaxed) == 0;
+        let owes = last || self.activity.blocked.load(Relaxed) || self.activity.sending.load(Relaxed) > 0;
         if !owes {
             self.owing = None;
             return false;

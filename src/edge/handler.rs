@@ -100,7 +100,7 @@ impl Edge {
     }
 
     /// Brings gauges that are computed, not counted, up to date; before a scrape.
-    pub(crate) fn refresh_metrics(&self) {
+    pub fn refresh_metrics(&self) {
         let viewers: u64 = self.viewers.count(Instant::now()).values().sum();
         self.metrics.viewers.set(i64::try_from(viewers).unwrap_or(i64::MAX));
     }

@@ -65,6 +65,8 @@ pub fn acceptor(config: &Config, data_dir: &Path) -> Result<TlsAcceptor, Error> 
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
+    // Tickets instead of a table of sessions: a viewer that comes back resumes, and costs us no memory until then.
+    server.ticketer = ring::Ticketer::new()?;
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(server)))
 }

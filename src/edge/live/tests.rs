@@ -303,3 +303,41 @@ async fn pages_and_assets_come_with_their_headers() {
     }
     assert_eq!(get(&edge, "/assets/none.js").await.status(), StatusCode::NOT_FOUND);
 }
+
+/// A waiting viewer costs its future and its place in two tables; RELIABILITY row 72 allows 12 KB of everything over HTTP/1.1.
+#[tokio::test]
+async fn a_waiting_request_is_small() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config::default());
+    let request = Request::get(format!("{BASE}/index.m3u8?_HLS_msn=7")).body(Empty::<Bytes>::new()).expect("a request");
+    let future = edge.handle(([127, 0, 0, 1], 40_000).into(), request);
+    let bytes = size_of_val(&future);
+    assert!(bytes < 3072, "{bytes} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_blocked_viewers_get_one_rendering() {
+    const VIEWERS: i64 = 10_000;
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config { max_waiting_per_ip: VIEWERS as usize, ..Config::default() });
+    let mut held = tokio::task::JoinSet::new();
+    for _ in 0..VIEWERS {
+        let edge = Arc::clone(&edge);
+        held.spawn(async move { get(&edge, &format!("{BASE}/index.m3u8?_HLS_msn=7&_HLS_part=2")).await });
+    }
+    while edge.metrics.waiting.get() < VIEWERS {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let published = std::time::Instant::now();
+    fixture.window.send_replace(Arc::new(testing::window_of(&fixture.rendition, 4, 3, 3, 3)));
+    let mut texts = std::collections::HashSet::new();
+    while let Some(response) = held.join_next().await {
+        let response = response.expect("no panic");
+        assert_eq!(response.status(), StatusCode::OK);
+        let Body::Slices(slices) = response.into_body() else { panic!("a playlist has a known length") };
+        texts.extend(slices.front().map(|text| text.as_ptr()));
+    }
+    println!("{VIEWERS} answers in {:?}", published.elapsed());
+    assert!(texts.len() <= 1, "rendered {} times", texts.len());
+    assert_eq!(edge.metrics.waiting.get(), 0);
+}
