@@ -23,6 +23,7 @@ use crate::edge::{self, Edge};
 use crate::ingest::publish::Answer;
 use crate::ingest::{self, Authorise, Credential, PublishRequest, Refusal, RefusalKind};
 use crate::media::WallTime;
+use crate::packager;
 use crate::packager::live::Registry;
 use crate::packager::sequence::Sequences;
 
@@ -37,6 +38,7 @@ pub struct App {
     edge: Arc<Edge>,
     publishers: JoinHandle<()>,
     stop_publishers: CancellationToken,
+    stop_admin: CancellationToken,
     keys_exist: bool,
 }
 
@@ -64,11 +66,17 @@ impl App {
         edge::admin::register_process_metrics(&metrics)?;
         let tls = edge::tls::acceptor(&config.edge, &config.data_dir)?;
         let packaging = Arc::new(config.packager.clone());
-        let registry = Registry::new(packaging, Sequences::new(&config.data_dir), MAX_STREAMS);
+        let registry = Registry::new(
+            packaging,
+            Sequences::new(&config.data_dir),
+            MAX_STREAMS,
+            packager::live::Metrics::register(&metrics)?,
+        );
         let keys = Arc::new(KeyStore::new(&config.data_dir));
         let keys_exist = !keys.list()?.is_empty();
 
-        let edge = Edge::new(config.edge.clone(), Arc::clone(&registry), edge::Metrics::new(&metrics)?);
+        let rtmp_port = rtmp.local_addr()?.port();
+        let edge = Edge::new(config.edge.clone(), Arc::clone(&registry), edge::Metrics::new(&metrics)?, rtmp_port);
         let counting = Arc::downgrade(&edge);
         edge.set_api(api::service(api::Context {
             registry: Arc::clone(&registry),
@@ -78,7 +86,10 @@ impl App {
         server.listen(http, None);
         server.listen(https, Some(tls));
         let ingest_metrics = ingest::Metrics::register(&metrics)?;
-        tokio::spawn(edge::admin::serve(Arc::clone(&edge), admin, metrics));
+        let refreshing = Arc::clone(&edge);
+        let refresh: edge::admin::Refresh = Arc::new(move || refreshing.refresh_metrics());
+        let stop_admin = CancellationToken::new();
+        tokio::spawn(edge::admin::serve(admin, metrics, refresh, stop_admin.clone()));
 
         let stop_publishers = CancellationToken::new();
         let context = ingest::rtmp::server::Context {
@@ -90,7 +101,7 @@ impl App {
         let publishers = tokio::spawn(ingest::rtmp::server::serve(rtmp, context, stop_publishers.clone()));
         edge.set_ready(true);
         info!(?ports, "serving");
-        Ok(Self { ports, http: server, edge, publishers, stop_publishers, keys_exist })
+        Ok(Self { ports, http: server, edge, publishers, stop_publishers, stop_admin, keys_exist })
     }
 
     /// The bound addresses by name: `rtmp`, `http`, `https`, `admin`.
@@ -125,7 +136,8 @@ impl App {
         let _ = writeln!(text, "    Stream Key   me                 (any name; Output, Keyframe Interval: 2 s)");
         let _ = writeln!(text, "\n  Watch");
         let _ = writeln!(text, "    http://{host}:{}/live/me", port("http"));
-        let _ = writeln!(text, "    https://{host}:{}/live/me   (HTTP/2; self-signed unless configured)", port("https"));
+        let _ =
+            writeln!(text, "    https://{host}:{}/live/me   (HTTP/2; self-signed unless configured)", port("https"));
         if !self.keys_exist {
             let _ = writeln!(text, "\n  Only this machine may publish. For others: rillcast key add live/me");
         }
@@ -164,6 +176,8 @@ impl App {
         self.stop_publishers.cancel();
         let _ = self.publishers.await;
         self.http.stop().await;
+        // Last: whoever looks at metrics sees the end of everything else.
+        self.stop_admin.cancel();
         info!("stopped");
     }
 }
@@ -180,12 +194,16 @@ impl Authorise for KeyCheck {
                 Credential::None => None,
                 Credential::Key(key) => Some(key.clone()),
                 Credential::Token(_) => {
-                    return Err(Refusal::new(RefusalKind::Unauthorized, "signed tokens are not accepted here; use NAME?key=rk_…"));
+                    return Err(Refusal::new(
+                        RefusalKind::Unauthorized,
+                        "signed tokens are not accepted here; use NAME?key=rk_…",
+                    ));
                 }
             };
             let (keys, name, peer) = (Arc::clone(&self.keys), request.name.clone(), request.peer.ip());
             let checked = tokio::task::spawn_blocking(move || keys.authorize(&name, key.as_deref(), peer)).await;
-            let Err(denied) = checked.map_err(|_| Refusal::new(RefusalKind::Unavailable, "the server is stopping"))? else {
+            let Err(denied) = checked.map_err(|_| Refusal::new(RefusalKind::Unavailable, "the server is stopping"))?
+            else {
                 return Ok(());
             };
             if let Denied::Store(error) = &denied {

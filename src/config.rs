@@ -125,7 +125,6 @@ impl Config {
         match file {
             Some(file) if !file.is_file() => bail!("there is no configuration file at {}", file.display()),
             Some(file) => figment = figment.merge(Toml::file_exact(file)),
-            // file_exact, so that no file of a folder above is taken by surprise; it refuses a missing one.
             None if Path::new(DEFAULT_FILE).is_file() => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
             None => {}
         }
@@ -198,6 +197,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::result_large_err, reason = "the error type is figment's")]
     fn the_environment_overrides_the_file() {
         figment::Jail::expect_with(|jail| {
             jail.create_file("config.toml", "[edge]\nhttp = \"127.0.0.1:1\"\nhttps = \"127.0.0.1:2\"")?;

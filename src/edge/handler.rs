@@ -59,8 +59,8 @@ pub(crate) struct Asked<'a> {
 }
 
 impl Edge {
-    /// An edge that serves `registry`. Nothing listens yet, and `/readyz` says 503 until [`Self::set_ready`].
-    pub fn new(config: Config, registry: Arc<Registry>, metrics: Metrics) -> Arc<Self> {
+    /// An edge that serves `registry`, whose pages tell people to publish at `rtmp_port`. Nothing listens yet, and `/readyz` says 503 until [`Self::set_ready`].
+    pub fn new(config: Config, registry: Arc<Registry>, metrics: Metrics, rtmp_port: u16) -> Arc<Self> {
         let waiting = Waiting::new(
             config.max_waiting,
             config.max_waiting_per_ip,
@@ -77,7 +77,7 @@ impl Edge {
             metrics,
             mpds: Mpds::default(),
             stop: CancellationToken::new(),
-            pages: Pages::load(),
+            pages: Pages::load(rtmp_port),
             api: OnceLock::new(),
             ready: AtomicBool::new(false),
         })

@@ -30,6 +30,13 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; media-src 'self' blob
      img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; connect-src 'self' https: http: ws: wss:; \
      object-src 'none'; base-uri 'none'; form-action 'self'";
 
+/// The port that the streams page names as it lies in the tree.
+const RTMP_PORT: u16 = 1935;
+
+fn port_tag(port: u16) -> String {
+    format!("<meta name=\"rillcast-rtmp-port\" content=\"{port}\">")
+}
+
 /// All embedded files by path.
 #[derive(Debug)]
 pub(crate) struct Pages {
@@ -46,15 +53,22 @@ struct File {
 }
 
 impl Pages {
-    /// Takes the embedded files; copies nothing.
-    pub(crate) fn load() -> Self {
+    /// Takes the embedded files; copies nothing but the streams page, which tells publishers the port of RTMP.
+    pub(crate) fn load(rtmp_port: u16) -> Self {
         let public = Public::iter().filter_map(|path| Some((path.to_string(), Public::get(&path)?)));
         let hls = HlsJs::get("hls.min.js").map(|file| ("assets/hls.min.js".to_owned(), file));
         let files = public.chain(hls).map(|(path, file)| {
             let content_type = content_type(&path);
             (path, File::new(content_type, file))
         });
-        Self { files: files.collect() }
+        let mut files: HashMap<String, File> = files.collect();
+        if let Some(index) = files.get_mut("index.html").filter(|_| rtmp_port != RTMP_PORT) {
+            let text = String::from_utf8_lossy(&index.plain);
+            let told = text.replace(&port_tag(RTMP_PORT), &port_tag(rtmp_port));
+            index.plain = Bytes::from(told);
+            index.etag = format!("{}-{rtmp_port}", index.etag);
+        }
+        Self { files }
     }
 
     /// A page, with the headers that keep a browser from being misled about it.

@@ -121,7 +121,8 @@ impl fmt::Display for Epoch {
         let mut digits = [0_u8; 13];
         let (mut rest, mut used) = (self.0, 0);
         for slot in digits.iter_mut().rev() {
-            *slot = b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % 36) as usize];
+            let digit = (rest % 36) as u8;
+            *slot = if digit < 10 { b'0' + digit } else { b'a' + digit - 10 };
             rest /= 36;
             used += 1;
             if rest == 0 {

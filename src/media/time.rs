@@ -16,6 +16,7 @@ impl Timescale {
     /// Video tracks: divides evenly into every usual picture rate but the 1001 ones.
     pub const NINETY_KHZ: Self = Self::constant(90_000);
 
+    #[expect(clippy::panic, reason = "evaluated while compiling, for the constants above alone")]
     const fn constant(hz: u32) -> Self {
         match NonZeroU32::new(hz) {
             Some(hz) => Self(hz),

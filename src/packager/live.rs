@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
+use prometheus::{Histogram, HistogramOpts};
 use tokio::sync::watch;
 
 use super::presentation::{self, Changes};
@@ -61,12 +62,41 @@ pub enum WriteError {
     Ended,
 }
 
+/// What the packager measures of itself.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// From the wall-clock time at which a part's last sample ends to the arrival of the access unit that completed it, seconds: the network's
+    /// delay over the quickest access unit, and the one access unit that is held back.
+    part_delay: Histogram,
+}
+
+impl Metrics {
+    /// Makes and registers them.
+    ///
+    /// # Errors
+    /// When the name is registered already.
+    pub fn register(registry: &prometheus::Registry) -> prometheus::Result<Self> {
+        let buckets = vec![0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
+        let opts =
+            HistogramOpts::new("rillcast_part_delay_seconds", "Delay of a part over its own end.").buckets(buckets);
+        let part_delay = Histogram::with_opts(opts)?;
+        registry.register(Box::new(part_delay.clone()))?;
+        Ok(Self { part_delay })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test() -> Self {
+        Self::register(&prometheus::Registry::new()).expect("a new registry knows no name")
+    }
+}
+
 /// All streams of this node.
 #[derive(Debug)]
 pub struct Registry {
     config: Arc<Config>,
     sequences: Sequences,
     max_streams: usize,
+    metrics: Metrics,
     streams: RwLock<HashMap<StreamName, Arc<Stream>>>,
 }
 
@@ -134,8 +164,8 @@ impl Stream {
 
 impl Registry {
     /// An empty registry. Sequence numbers are reserved below `sequences`.
-    pub fn new(config: Arc<Config>, sequences: Sequences, max_streams: usize) -> Arc<Self> {
-        Arc::new(Self { config, sequences, max_streams, streams: RwLock::default() })
+    pub fn new(config: Arc<Config>, sequences: Sequences, max_streams: usize, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self { config, sequences, max_streams, metrics, streams: RwLock::default() })
     }
 
     /// The rules that streams are packaged by.
@@ -180,8 +210,13 @@ impl Registry {
         let reserved = tokio::task::spawn_blocking(move || sequences.reserve(&key)).await;
         let (first, reservation) = reserved.map_err(std::io::Error::other)??;
         let presentation = Presentation::new(Arc::clone(&self.config), epoch, first);
-        let shared =
-            Shared { presentation: Mutex::new(presentation), reservation: Mutex::new(Some(reservation)), stream };
+        let metrics = self.metrics.clone();
+        let shared = Shared {
+            metrics,
+            presentation: Mutex::new(presentation),
+            reservation: Mutex::new(Some(reservation)),
+            stream,
+        };
         Ok(Publisher { shared: Arc::new(shared), listing })
     }
 }
@@ -238,6 +273,7 @@ impl Drop for Listing {
 /// What a publisher and its track writers share.
 #[derive(Debug)]
 struct Shared {
+    metrics: Metrics,
     /// Locked by the publisher's own task alone.
     presentation: Mutex<Presentation>,
     /// `None` while another block is being reserved, and after the end.
@@ -248,6 +284,7 @@ struct Shared {
 impl Shared {
     fn write(
         self: &Arc<Self>,
+        now: Option<WallTime>,
         change: impl FnOnce(&mut Presentation) -> Result<(), presentation::Error>,
     ) -> Result<(), WriteError> {
         let mut presentation = self.presentation.lock();
@@ -256,6 +293,11 @@ impl Shared {
         let next = presentation.next_sequence();
         drop(presentation);
         let cut = changes.catalog.is_some();
+        for window in changes.windows.iter().filter(|window| !window.ended) {
+            if let (Some(now), Some(ended)) = (now, window.edge_date()) {
+                self.metrics.part_delay.observe(now.micros_since(ended).max(0) as f64 / 1e6);
+            }
+        }
         self.stream.publish(changes);
         if cut {
             self.reserve_ahead(next);
@@ -348,7 +390,7 @@ impl TrackWriter {
             return Err(WriteError::Ended);
         }
         let id = self.id;
-        self.shared.write(|presentation| presentation.push(id, unit, now))
+        self.shared.write(Some(now), |presentation| presentation.push(id, unit, now))
     }
 
     /// The format changes with the next access unit: a new init, a discontinuity.
@@ -357,7 +399,7 @@ impl TrackWriter {
     /// [`WriteError`].
     pub fn set_track(&mut self, track: Track) -> Result<(), WriteError> {
         let id = self.id;
-        self.shared.write(|presentation| presentation.set_track(id, track))
+        self.shared.write(None, |presentation| presentation.set_track(id, track))
     }
 }
 

@@ -207,3 +207,42 @@ proptest! {
         simulation.finish();
     }
 }
+
+#[test]
+fn a_reader_that_is_not_ours_reads_the_files() {
+    let mut simulation = Simulation::new(Config::default());
+    simulation.stream(9.0, (30, 1), 60, true, &BOTH);
+    for (id, codec, samples) in [(VIDEO, mp4::MediaType::H264, 60), (AUDIO, mp4::MediaType::AAC, 93)] {
+        let window = &simulation.windows[&id];
+        let segment = &window.segments[1];
+        let mut file = segment.init.bytes.to_vec();
+        segment.slices().for_each(|slice| file.extend_from_slice(&slice));
+        let size = file.len() as u64;
+        let reader = mp4::Mp4Reader::read_header(std::io::Cursor::new(file), size).unwrap();
+        assert_eq!(reader.tracks()[&1].media_type().unwrap(), codec);
+        let count = reader.sample_count(1).unwrap();
+        assert!(count.abs_diff(samples) <= 1, "{id}: {count} samples");
+    }
+}
+
+#[test]
+fn the_boxes_are_these() {
+    let mut simulation = Simulation::new(Config::default());
+    simulation.stream(5.0, (30, 1), 60, true, &BOTH);
+    for (id, name) in [(VIDEO, "video"), (AUDIO, "audio")] {
+        let segment = &simulation.windows[&id].segments[0];
+        insta::assert_snapshot!(format!("init_{name}"), boxes(&segment.init.bytes));
+        insta::assert_snapshot!(format!("first_part_{name}"), boxes(&segment.parts[0].header));
+        insta::assert_snapshot!(format!("second_part_{name}"), boxes(&segment.parts[1].header));
+    }
+}
+
+/// A file as a tree of boxes, by a parser that is not ours.
+fn boxes(mut bytes: &[u8]) -> String {
+    use mp4_atom::{Any, DecodeMaybe};
+    let mut text = String::new();
+    while let Ok(Some(any)) = Any::decode_maybe(&mut bytes) {
+        text.push_str(&format!("{any:#?}\n"));
+    }
+    format!("{text}then {} bytes", bytes.len())
+}

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::catalog::Rendition;
 use super::part::{Init, Part, Segment};
+use crate::media::WallTime;
 
 /// What a rendition offers now. Cloning the `Arc` is all that a viewer costs the publisher: nothing.
 #[derive(Debug)]
@@ -108,6 +109,12 @@ impl Window {
             return Some(&self.rendition.init);
         }
         self.segments.iter().chain(&self.open).map(|segment| &segment.init).find(|init| init.number == number)
+    }
+
+    /// The wall-clock time at which the newest part ends.
+    pub fn edge_date(&self) -> Option<WallTime> {
+        let last = self.open.as_ref().or(self.segments.last())?;
+        Some(last.date.plus_micros(last.init.track.timescale.micros(last.duration)))
     }
 
     /// LAST-MSN and LAST-PART of a rendition report: the last part listed, counted within its segment. `None` before the first.

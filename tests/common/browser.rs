@@ -86,7 +86,11 @@ impl Browser {
                         return event;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => panic!("the browser showed no {what} within {limit:?}; its page is {:?}:\n{}", self.state, self.process.log()),
+                Err(RecvTimeoutError::Timeout) => panic!(
+                    "the browser showed no {what} within {limit:?}; its page is {:?}:\n{}",
+                    self.state,
+                    self.process.log()
+                ),
                 Err(RecvTimeoutError::Disconnected) => panic!("the browser is gone:\n{}", self.process.log()),
             }
         }
@@ -94,7 +98,8 @@ impl Browser {
 
     #[track_caller]
     fn tell(&mut self, command: &str) {
-        writeln!(self.commands, "{command}").unwrap_or_else(|error| panic!("the browser is gone ({error}):\n{}", self.process.log()));
+        writeln!(self.commands, "{command}")
+            .unwrap_or_else(|error| panic!("the browser is gone ({error}):\n{}", self.process.log()));
     }
 
     /// Waits for the first picture.
@@ -109,7 +114,9 @@ impl Browser {
         if let Some(state) = self.state.as_deref().filter(|state| states.contains(state)) {
             return state.to_owned();
         }
-        let event = self.wait(&format!("state {states:?}"), limit, |event| event["event"] == "state" && states.iter().any(|state| event["state"] == *state));
+        let event = self.wait(&format!("state {states:?}"), limit, |event| {
+            event["event"] == "state" && states.iter().any(|state| event["state"] == *state)
+        });
         event["state"].as_str().expect("a state is text").to_owned()
     }
 
@@ -166,7 +173,10 @@ impl Report {
     /// A number of the report by its path, such as `/drawn_ms/p50`.
     #[track_caller]
     pub fn number(&self, pointer: &str) -> f64 {
-        self.0.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("the report has no number at {pointer}: {}", self.0))
+        self.0
+            .pointer(pointer)
+            .and_then(Value::as_f64)
+            .unwrap_or_else(|| panic!("the report has no number at {pointer}: {}", self.0))
     }
 
     /// A field that is true or false.

@@ -65,7 +65,8 @@ impl Watch {
         let after = Ticks::read();
         let percent = |part: u64, of: f64| 100.0 * f64::from(u32::try_from(part).unwrap_or(u32::MAX)) / of.max(1.0);
         let all = after.all.saturating_sub(self.before.all);
-        let stolen_percent = percent(after.stolen.saturating_sub(self.before.stolen), f64::from(u32::try_from(all).unwrap_or(u32::MAX)));
+        let stolen_percent =
+            percent(after.stolen.saturating_sub(self.before.stolen), f64::from(u32::try_from(all).unwrap_or(u32::MAX)));
         let ours = after.ours.saturating_sub(self.before.ours);
         let others = after.busy.saturating_sub(self.before.busy).saturating_sub(ours);
         // One processor's ticks in this time: USER_HZ is 100 on every Linux that Debian ships.
@@ -89,8 +90,18 @@ impl Ticks {
     fn read() -> Self {
         let text = fs::read_to_string("/proc/stat").expect("/proc is there");
         // user nice system idle iowait irq softirq steal; guest time is already in user.
-        let fields: Vec<u64> = text.lines().next().unwrap_or_default().split_whitespace().skip(1).take(8).filter_map(|field| field.parse().ok()).collect();
-        let [user, nice, system, idle, iowait, irq, softirq, stolen] = fields[..] else { panic!("/proc/stat has eight fields: {text}") };
+        let fields: Vec<u64> = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .skip(1)
+            .take(8)
+            .filter_map(|field| field.parse().ok())
+            .collect();
+        let [user, nice, system, idle, iowait, irq, softirq, stolen] = fields[..] else {
+            panic!("/proc/stat has eight fields: {text}")
+        };
         let busy = user + nice + system + irq + softirq;
         Self { all: busy + idle + iowait + stolen, busy, stolen, ours: Self::ours() }
     }

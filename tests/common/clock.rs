@@ -50,7 +50,8 @@ pub fn draw(mut into: impl Write, width: usize, height: usize, fps: (u32, u32)) 
 #[test]
 fn blocks_hold_the_time() {
     let picture = picture(0x0123_4567_89ab, 64, 64);
-    let read = (0..64).fold(0_u64, |bits, place| bits << 1 | u64::from(picture[(place / 8 * 8 + 4) * 64 + place % 8 * 8 + 4] > 127));
+    let read = (0..64)
+        .fold(0_u64, |bits, place| bits << 1 | u64::from(picture[(place / 8 * 8 + 4) * 64 + place % 8 * 8 + 4] > 127));
     assert_eq!(read >> 16, 0x0123_4567_89ab);
     assert_eq!(read, bits(0x0123_4567_89ab));
 }

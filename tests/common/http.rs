@@ -61,7 +61,8 @@ fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         let line = rest.windows(2).position(|window| window == b"\r\n")?;
-        let size = usize::from_str_radix(std::str::from_utf8(rest.get(..line)?).ok()?.split(';').next()?.trim(), 16).ok()?;
+        let size =
+            usize::from_str_radix(std::str::from_utf8(rest.get(..line)?).ok()?.split(';').next()?.trim(), 16).ok()?;
         if size == 0 {
             return Some(body);
         }

@@ -41,7 +41,13 @@ impl Source {
         static MAKING: Mutex<()> = Mutex::new(());
         let _making = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let Self { width, height, fps, gop, b_frames, video, audio, seconds } = *self;
-        let name = format!("{width}x{height}-{}_{}-g{gop}-b{b_frames}-{}{}-{seconds}.flv", fps.0, fps.1, if video { "v" } else { "" }, if audio { "a" } else { "" });
+        let name = format!(
+            "{width}x{height}-{}_{}-g{gop}-b{b_frames}-{}{}-{seconds}.flv",
+            fps.0,
+            fps.1,
+            if video { "v" } else { "" },
+            if audio { "a" } else { "" }
+        );
         let path = keep("test-media").join(name);
         if path.exists() {
             return path;
@@ -58,7 +64,16 @@ impl Source {
         command.args(["-t", &seconds.to_string()]);
         if video {
             command.args(["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-b:v", "600k"]);
-            command.args(["-g", &gop.to_string(), "-keyint_min", &gop.to_string(), "-sc_threshold", "0", "-bf", &b_frames.to_string()]);
+            command.args([
+                "-g",
+                &gop.to_string(),
+                "-keyint_min",
+                &gop.to_string(),
+                "-sc_threshold",
+                "0",
+                "-bf",
+                &b_frames.to_string(),
+            ]);
             command.args(["-x264-params", "open-gop=0"]);
         }
         if audio {
@@ -125,7 +140,8 @@ fn parse(text: &str) -> Vec<Frame> {
 #[track_caller]
 pub fn assert_run_of(seen: &[Frame], source: &[Frame], at_least: usize, tolerance: Duration) {
     assert!(seen.len() >= at_least, "{} frames seen, at least {at_least} expected", seen.len());
-    let first = source.iter().position(|frame| frame.md5 == seen[0].md5).expect("the first frame seen is one of the source's");
+    let first =
+        source.iter().position(|frame| frame.md5 == seen[0].md5).expect("the first frame seen is one of the source's");
     for (number, frame) in seen.iter().enumerate() {
         let expected = source.get(first + number).unwrap_or_else(|| panic!("frame {number} is after the source's end"));
         assert_eq!(frame.md5, expected.md5, "frame {number} is not the source's frame {}", first + number);
@@ -140,7 +156,11 @@ pub fn assert_run_of(seen: &[Frame], source: &[Frame], at_least: usize, toleranc
 /// The first stream's facts by ffprobe: `codec_name`, `width`, ….
 #[track_caller]
 pub fn probe(input: &str) -> serde_json::Value {
-    let text = run("ffprobe", Command::new("ffprobe").args(["-loglevel", "error", "-show_streams", "-of", "json", input]), LIMIT);
+    let text = run(
+        "ffprobe",
+        Command::new("ffprobe").args(["-loglevel", "error", "-show_streams", "-of", "json", input]),
+        LIMIT,
+    );
     serde_json::from_str(&text).expect("ffprobe writes JSON")
 }
 

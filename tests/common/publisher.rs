@@ -28,7 +28,20 @@ impl Publisher {
     pub fn ffmpeg_looping(url: &str, source: &Source) -> Self {
         let file = source.file();
         let mut command = Command::new("ffmpeg");
-        command.args(["-loglevel", "warning", "-re", "-stream_loop", "-1", "-i", text(&file), "-c", "copy", "-f", "flv", url]);
+        command.args([
+            "-loglevel",
+            "warning",
+            "-re",
+            "-stream_loop",
+            "-1",
+            "-i",
+            text(&file),
+            "-c",
+            "copy",
+            "-f",
+            "flv",
+            url,
+        ]);
         Self { process: Process::start("ffmpeg (publisher)", &mut command) }
     }
 
@@ -58,12 +71,65 @@ impl Publisher {
         let mut command = Command::new("ffmpeg");
         command.args(["-loglevel", "warning"]);
         // A pipe is read as it comes, so the drawing thread sets the pace. Nothing is probed: what it holds is known.
-        command.args(["-probesize", "32", "-analyzeduration", "0", "-fflags", "nobuffer", "-f", "rawvideo", "-pix_fmt", "yuv420p"]);
-        command.args(["-video_size", &format!("{}x{}", SIZE.0, SIZE.1), "-framerate", &FPS.0.to_string(), "-i", "pipe:0"]);
+        command.args([
+            "-probesize",
+            "32",
+            "-analyzeduration",
+            "0",
+            "-fflags",
+            "nobuffer",
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "yuv420p",
+        ]);
+        command.args([
+            "-video_size",
+            &format!("{}x{}", SIZE.0, SIZE.1),
+            "-framerate",
+            &FPS.0.to_string(),
+            "-i",
+            "pipe:0",
+        ]);
         command.args(["-re", "-f", "lavfi", "-i", "sine=frequency=440:beep_factor=4:sample_rate=48000"]);
-        command.args(["-map", "0:v", "-map", "1:a", "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-b:v", "1M", "-g", "60", "-keyint_min", "60", "-sc_threshold", "0"]);
+        command.args([
+            "-map",
+            "0:v",
+            "-map",
+            "1:a",
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+            "-tune",
+            "zerolatency",
+            "-b:v",
+            "1M",
+            "-g",
+            "60",
+            "-keyint_min",
+            "60",
+            "-sc_threshold",
+            "0",
+        ]);
         // One thread encodes without delay: more would hold pictures back.
-        command.args(["-threads", "1", "-c:a", "aac", "-b:a", "96k", "-ac", "2", "-flush_packets", "1", "-f", "flv", "-flvflags", "no_duration_filesize", url]);
+        command.args([
+            "-threads",
+            "1",
+            "-c:a",
+            "aac",
+            "-b:a",
+            "96k",
+            "-ac",
+            "2",
+            "-flush_packets",
+            "1",
+            "-f",
+            "flv",
+            "-flvflags",
+            "no_duration_filesize",
+            url,
+        ]);
         let (process, stdin, _stdout) = Process::talk("ffmpeg (clock)", &mut command);
         thread::spawn(move || clock::draw(stdin, SIZE.0, SIZE.1, FPS));
         Self { process }

@@ -77,7 +77,8 @@ impl Server {
 
     #[track_caller]
     fn port(&self, name: &str) -> SocketAddr {
-        let text = self.ports[name].as_str().unwrap_or_else(|| panic!("the ports file names no {name}: {}", self.ports));
+        let text =
+            self.ports[name].as_str().unwrap_or_else(|| panic!("the ports file names no {name}: {}", self.ports));
         text.parse().expect("the ports file holds socket addresses")
     }
 

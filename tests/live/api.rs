@@ -34,7 +34,11 @@ fn pages_and_their_parts_are_served() {
     ] {
         let response = server.get(path);
         assert_eq!(response.status, 200, "{path}");
-        assert!(response.header("content-type").is_some_and(|value| value.starts_with(kind)), "{path}: {:?}", response.header("content-type"));
+        assert!(
+            response.header("content-type").is_some_and(|value| value.starts_with(kind)),
+            "{path}: {:?}",
+            response.header("content-type")
+        );
         assert!(response.header("etag").is_some(), "{path} has an ETag");
     }
 }

@@ -13,7 +13,12 @@ fn gstreamer_publishes() {
     let _publisher = Publisher::gstreamer(&server.publish_url("gst"), &Source::default());
     server.wait_live("gst", 2);
     let streams = probe(&server.url("/live/gst/index.m3u8"));
-    let codecs: Vec<_> = streams["streams"].as_array().expect("streams").iter().map(|stream| stream["codec_name"].as_str().expect("a name")).collect();
+    let codecs: Vec<_> = streams["streams"]
+        .as_array()
+        .expect("streams")
+        .iter()
+        .map(|stream| stream["codec_name"].as_str().expect("a name"))
+        .collect();
     assert!(codecs.contains(&"h264") && codecs.contains(&"aac"), "{codecs:?}");
     let seen = frames(&server.url("/live/gst/index.m3u8"), What::Pictures, Some(4));
     assert!(seen.len() >= 60, "{} pictures in 4 s", seen.len());
@@ -27,7 +32,9 @@ fn stream_ends_when_its_publisher_says_so() {
     server.wait_live("show", 1);
     assert_eq!(server.stream("show").expect("it is live")["state"], "live");
     publisher.stop();
-    wait_for("the end of the stream", Duration::from_secs(10), || server.stream("show").is_none_or(|stream| stream["state"] == "ended").then_some(()));
+    wait_for("the end of the stream", Duration::from_secs(10), || {
+        server.stream("show").is_none_or(|stream| stream["state"] == "ended").then_some(())
+    });
 }
 
 #[test]
@@ -41,5 +48,7 @@ fn stream_comes_back_after_its_publishers_connection_broke() {
         server.stream("show").is_none_or(|stream| stream["state"] != "live").then_some(())
     });
     let _back = Publisher::ffmpeg(&server.publish_url("show"), &Source::default());
-    wait_for("the stream to go on", Duration::from_secs(10), || server.stream("show").filter(|stream| stream["state"] == "live"));
+    wait_for("the stream to go on", Duration::from_secs(10), || {
+        server.stream("show").filter(|stream| stream["state"] == "live")
+    });
 }

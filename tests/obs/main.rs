@@ -32,7 +32,10 @@ impl Display {
     #[track_caller]
     fn start() -> Self {
         // Xvfb looks for a free display number itself and tells it.
-        let (xvfb, _stdin, mut stdout) = Process::talk("Xvfb", Command::new("Xvfb").args(["-displayfd", "1", "-screen", "0", "1120x760x24", "-nolisten", "tcp"]));
+        let (xvfb, _stdin, mut stdout) = Process::talk(
+            "Xvfb",
+            Command::new("Xvfb").args(["-displayfd", "1", "-screen", "0", "1120x760x24", "-nolisten", "tcp"]),
+        );
         let mut number = String::new();
         let mut byte = [0];
         while stdout.read(&mut byte).expect("Xvfb says its display") == 1 && byte != *b"\n" {
@@ -44,7 +47,21 @@ impl Display {
     #[track_caller]
     fn shot(&self, file: &Path) {
         let mut command = Command::new("ffmpeg");
-        command.args(["-y", "-loglevel", "error", "-f", "x11grab", "-video_size", "1120x760", "-i", &self.name, "-frames:v", "1"]).arg(file);
+        command
+            .args([
+                "-y",
+                "-loglevel",
+                "error",
+                "-f",
+                "x11grab",
+                "-video_size",
+                "1120x760",
+                "-i",
+                &self.name,
+                "-frames:v",
+                "1",
+            ])
+            .arg(file);
         run("ffmpeg (screenshot)", &mut command, Duration::from_secs(20));
     }
 }
@@ -60,7 +77,8 @@ fn prepare(folder: &Path, blanks: &[(&str, &str)]) {
                 copy(&entry.path(), &target, blanks);
             } else {
                 let text = std::fs::read_to_string(entry.path()).expect("the profile is text");
-                std::fs::write(target, blanks.iter().fold(text, |text, (blank, value)| text.replace(blank, value))).expect("the temporary folder is writable");
+                std::fs::write(target, blanks.iter().fold(text, |text, (blank, value)| text.replace(blank, value)))
+                    .expect("the temporary folder is writable");
             }
         }
     }
@@ -71,7 +89,16 @@ fn prepare(folder: &Path, blanks: &[(&str, &str)]) {
 fn start_obs(display: &Display, home: &Path) -> Process {
     let mut command = Command::new("obs");
     command
-        .args(["--startstreaming", "--multi", "--disable-missing-files-check", "--profile", "Rillcast", "--collection", "Rillcast", "--verbose"])
+        .args([
+            "--startstreaming",
+            "--multi",
+            "--disable-missing-files-check",
+            "--profile",
+            "Rillcast",
+            "--collection",
+            "Rillcast",
+            "--verbose",
+        ])
         .env("DISPLAY", &display.name)
         .env("LIBGL_ALWAYS_SOFTWARE", "1")
         .env("HOME", home)
@@ -89,7 +116,10 @@ fn obs_studio_publishes_and_chromium_watches() {
     let server = Server::start();
     let home = TempDir::with_prefix("rillcast-obs-").expect("the temporary folder is writable");
     let media = Source { width: 640, height: 360, seconds: 10, ..Source::default() }.file();
-    prepare(home.path(), &[("@SERVER@", &format!("rtmp://{}/live", server.rtmp())), ("@KEY@", "obs"), ("@MEDIA@", text(&media))]);
+    prepare(
+        home.path(),
+        &[("@SERVER@", &format!("rtmp://{}/live", server.rtmp())), ("@KEY@", "obs"), ("@MEDIA@", text(&media))],
+    );
     let display = Display::start();
     let mut obs = start_obs(&display, home.path());
     obs.wait_for_log("Streaming Start", OBS_START);
@@ -120,11 +150,20 @@ fn obs_studio_shows_why_a_second_publisher_is_refused() {
     server.wait_live("obs", 1);
     let home = TempDir::with_prefix("rillcast-obs-").expect("the temporary folder is writable");
     let media = Source { width: 640, height: 360, seconds: 10, ..Source::default() }.file();
-    prepare(home.path(), &[("@SERVER@", &format!("rtmp://{}/live", server.rtmp())), ("@KEY@", "no such name!"), ("@MEDIA@", text(&media))]);
+    prepare(
+        home.path(),
+        &[
+            ("@SERVER@", &format!("rtmp://{}/live", server.rtmp())),
+            ("@KEY@", "no such name!"),
+            ("@MEDIA@", text(&media)),
+        ],
+    );
     let display = Display::start();
     let mut obs = start_obs(&display, home.path());
     // A refusal is an onStatus error; OBS logs its words and shows them in a box.
     obs.wait_for_log("BadName", OBS_START);
-    wait_for("the box with the reason", Duration::from_secs(10), || obs.log().contains("Connection to rtmp://").then_some(()));
+    wait_for("the box with the reason", Duration::from_secs(10), || {
+        obs.log().contains("Connection to rtmp://").then_some(())
+    });
     display.shot(&screenshot("obs-refused.png"));
 }

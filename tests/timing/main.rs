@@ -33,7 +33,13 @@ fn minute(player: Player, path: &str, name: &str) -> Report {
     let own = report.0.pointer("/own_s/p50").and_then(serde_json::Value::as_f64).unwrap_or(f64::NAN);
     println!(
         "{name}: first picture {} ms, behind by the drawn clock {} ms (p95 {}), by the player's own figure {:.0} ms, {} stalls, {} of {} frames dropped",
-        report.0["startup_ms"], report.0["drawn_ms"]["p50"], report.0["drawn_ms"]["p95"], own * 1000.0, report.0["stalls"], report.0["dropped"], report.0["frames"],
+        report.0["startup_ms"],
+        report.0["drawn_ms"]["p50"],
+        report.0["drawn_ms"]["p95"],
+        own * 1000.0,
+        report.0["stalls"],
+        report.0["dropped"],
+        report.0["frames"],
     );
     report.assert_played();
     report

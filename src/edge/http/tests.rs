@@ -38,7 +38,7 @@ fn start(config: Config) -> Running {
     let data = tempfile::tempdir().expect("a folder");
     let metrics = Metrics::new(&prometheus::Registry::new()).expect("fresh names");
     let acceptor = tls::acceptor(&config, data.path()).expect("a certificate");
-    let edge = Edge::new(config, Arc::clone(&fixture.registry), metrics);
+    let edge = Edge::new(config, Arc::clone(&fixture.registry), metrics, 1935);
     let server = Server::new(Arc::clone(&edge));
     let listener = || bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
     let (plain, secure) = (listener(), listener());

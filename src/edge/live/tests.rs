@@ -15,7 +15,7 @@ const BASE: &str = "/live/me/10/v0";
 
 fn edge(fixture: &Fixture, config: Config) -> Arc<Edge> {
     let metrics = Metrics::new(&prometheus::Registry::new()).expect("fresh names");
-    Edge::new(config, Arc::clone(&fixture.registry), metrics)
+    Edge::new(config, Arc::clone(&fixture.registry), metrics, 1935)
 }
 
 async fn ask(edge: &Edge, method: Method, path: &str, headers: &[(&str, &str)]) -> Response<Body> {

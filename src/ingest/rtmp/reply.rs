@@ -18,7 +18,7 @@ pub(super) const WINDOW_BYTES: u32 = 2_500_000;
 /// Why nothing more can be said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// More than [`MAX_WAITING_BYTES`].
+    /// More than the limit on bytes that wait.
     #[error("the peer asks but does not read the answers")]
     NotRead,
     /// An answer could not be written; the mistake is ours.

@@ -1,4 +1,4 @@
-//! The tokio shell: sockets, clocks and tasks around [`Session`]. One task per connection; what breaks in it ends that connection alone.
+//! The tokio shell: sockets, clocks and tasks around [`Session`](super::Session). One task per connection; what breaks in it ends that connection alone.
 
 mod connection;
 mod doors;
@@ -128,3 +128,6 @@ impl Drop for Counted {
         self.0.dec();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,5 @@
+//! Timestamps as encoders write them, and as nobody should.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use super::{PublisherInfo, Registry, Stream};
+use super::{Metrics, PublisherInfo, Registry, Stream};
 use crate::media::{Epoch, RenditionId, StreamName, WallTime};
 use crate::packager::sequence::Sequences;
 use crate::packager::{Catalog, Window};
@@ -38,6 +38,7 @@ impl Registry {
             config: Arc::default(),
             sequences: Sequences::new(&folder),
             max_streams: 16,
+            metrics: Metrics::for_test(),
             streams: RwLock::new(streams),
         }
     }

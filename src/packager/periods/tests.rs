@@ -1,3 +1,5 @@
+//! What the period state machine promises, whatever key frames come.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Chunks made by hand, whole and cut.
+
 use proptest::prelude::*;
 
 use super::*;

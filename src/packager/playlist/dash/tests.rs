@@ -1,3 +1,5 @@
+//! Golden MPDs, and what a reader that is not ours makes of them.
+
 use std::collections::HashMap;
 use std::path::Path;
 
