@@ -23,8 +23,12 @@ def video_and_audio(flv):
     return tags
 
 
+# nginx-rtmp shifts all times in its segments by this many ticks (NGX_RTMP_HLS_DELAY).
+NGINX_DELAY = 63000
+
+
 def ts_video_times(data):
-    """The milliseconds at which the pictures of an MPEG-TS segment stand, as the publisher sent them (decode times)."""
+    """The milliseconds at which the publisher sent the pictures of an MPEG-TS segment of nginx-rtmp (decode times)."""
     times = []
     for at in range(0, len(data) - 187, 188):
         packet = data[at:at + 188]
@@ -36,7 +40,7 @@ def ts_video_times(data):
             continue
         field = pes[14:19] if pes[7] & 0x40 else pes[9:14]
         ticks = (field[0] >> 1 & 7) << 30 | field[1] << 22 | field[2] >> 1 << 15 | field[3] << 7 | field[4] >> 1
-        times.append(round(ticks / 90))
+        times.append(round((ticks - NGINX_DELAY) / 90))
     return times
 
 

@@ -92,12 +92,14 @@ try {
     // The first two seconds are start-up, which startup_ms judges; what follows is the steady state.
     const settled = (at) => watched.firstFrameMs !== null && at > watched.firstFrameMs + 2000;
     const samples = watched.samples.filter((sample) => settled(sample.at));
+    // Shorter than two pictures, nobody sees it; the list has all of them.
+    const stalls = watched.stalls.filter((stall) => stall.ms === null || stall.ms >= 66);
     const first = samples[0];
     const last = samples.at(-1);
     return {
       browser: browser.version(), player: options.player, version: own.version, state: own.state, unmute_offered: own.unmute,
       startup_ms: watched.firstFrameMs, width: watched.width, height: watched.height, frames: watched.frames, dropped: watched.dropped,
-      stalls: watched.stalls.length, stall_ms: Math.round(watched.stalls.reduce((sum, stall) => sum + (stall.ms ?? 0), 0)), stall_list: watched.stalls,
+      stalls: stalls.length, stall_ms: Math.round(stalls.reduce((sum, stall) => sum + (stall.ms ?? 0), 0)), stall_list: watched.stalls,
       played_s: first ? +(last.time - first.time).toFixed(3) : 0, wall_s: first ? +((last.at - first.at) / 1000).toFixed(3) : 0,
       muted: last?.muted ?? null, paused: last?.paused ?? null,
       drawn_ms: quantiles(watched.drawn.filter(([at]) => settled(at)).map(([, latency]) => latency)), unreadable: watched.unreadable,

@@ -18,7 +18,12 @@ const players = {
   async hls() {
     await load("hls.js");
     window.playerVersion = window.Hls.version;
-    const hls = new window.Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.2 });
+    const hls = new window.Hls({
+      lowLatencyMode: true,
+      maxLiveSyncPlaybackRate: 1.2,
+      // hls.js 1.7.4 can wedge itself when it sets MediaSource.duration while it appends; see web/public/assets/live.js.
+      liveDurationInfinity: true,
+    });
     hls.on(window.Hls.Events.ERROR, (_, data) => { if (data.fatal) fatal(`hls.js: ${data.type} ${data.details} ${data.response?.code ?? ""}`); });
     hls.on(window.Hls.Events.MANIFEST_PARSED, () => video.play());
     window.ownLatency = () => hls.latency || null;

@@ -1,22 +1,29 @@
-//! Measures how busy the machine is, so that a test that judges time can tell a slow server from a slow machine.
+//! Measures how busy others keep the machine, so that a test that judges time can tell a slow server from a slow machine.
+//!
+//! What the test itself starts (server, encoder, browser) is not counted: if those are too slow together, that is a finding.
 
+use std::collections::HashMap;
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long the spinner asks to sleep each time.
+/// How long the watcher asks to sleep each time.
 const NAP: Duration = Duration::from_millis(5);
-/// One in twenty naps this much too long: the machine has no processor to spare for what is due.
+/// One in twenty naps this much too long: the machine stood still.
 const LATE: Duration = Duration::from_millis(40);
-/// More stolen time than this, in hundredths, means the host gave the processors to others.
+/// Processor time that went to other guests of the host, in hundredths of all of it.
 const STOLEN_PERCENT: f64 = 5.0;
+/// Processor time that went to processes which are not ours, in hundredths of one processor.
+const OTHERS_PERCENT: f64 = 25.0;
 
 /// Watches from its creation until [`Watch::verdict`].
 pub struct Watch {
     stop: Arc<AtomicBool>,
-    spinner: JoinHandle<Vec<Duration>>,
-    before: Option<Ticks>,
+    sleeper: JoinHandle<Vec<Duration>>,
+    before: Ticks,
+    since: Instant,
 }
 
 /// What was measured.
@@ -24,8 +31,10 @@ pub struct Watch {
 pub struct Verdict {
     /// How late the 95th of 100 naps ended.
     pub lateness: Duration,
-    /// Processor time that other guests of the host got instead of this one, in hundredths.
+    /// Processor time that other guests of the host got instead of this one, in hundredths of all.
     pub stolen_percent: f64,
+    /// Processor time of processes that this test did not start, in hundredths of one processor.
+    pub others_percent: f64,
     /// Whether a failed time judgement may be blamed on the machine.
     pub too_busy: bool,
 }
@@ -35,7 +44,7 @@ impl Watch {
     pub fn start() -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
-        let spinner = thread::spawn(move || {
+        let sleeper = thread::spawn(move || {
             let mut late = Vec::new();
             while !told.load(Ordering::Relaxed) {
                 let start = Instant::now();
@@ -44,44 +53,86 @@ impl Watch {
             }
             late
         });
-        Self { stop, spinner, before: Ticks::read() }
+        Self { stop, sleeper, before: Ticks::read(), since: Instant::now() }
     }
 
     /// Ends the watch.
     pub fn verdict(self) -> Verdict {
         self.stop.store(true, Ordering::Relaxed);
-        let mut late = self.spinner.join().expect("the spinner does not panic");
+        let mut late = self.sleeper.join().expect("the sleeper does not panic");
         late.sort_unstable();
         let lateness = late.get(late.len() * 95 / 100).copied().unwrap_or_default();
-        let stolen_percent = match (self.before, Ticks::read()) {
-            (Some(before), Some(after)) => after.stolen_since(&before),
-            _ => 0.0,
-        };
-        Verdict { lateness, stolen_percent, too_busy: lateness > LATE || stolen_percent > STOLEN_PERCENT }
+        let after = Ticks::read();
+        let percent = |part: u64, of: f64| 100.0 * f64::from(u32::try_from(part).unwrap_or(u32::MAX)) / of.max(1.0);
+        let all = after.all.saturating_sub(self.before.all);
+        let stolen_percent =
+            percent(after.stolen.saturating_sub(self.before.stolen), f64::from(u32::try_from(all).unwrap_or(u32::MAX)));
+        let ours = after.ours.saturating_sub(self.before.ours);
+        let others = after.busy.saturating_sub(self.before.busy).saturating_sub(ours);
+        // One processor's ticks in this time: USER_HZ is 100 on every Linux that Debian ships.
+        let others_percent = percent(others, self.since.elapsed().as_secs_f64() * 100.0);
+        let too_busy = lateness > LATE || stolen_percent > STOLEN_PERCENT || others_percent > OTHERS_PERCENT;
+        Verdict { lateness, stolen_percent, others_percent, too_busy }
     }
 }
 
-/// The first line of `/proc/stat`.
+/// Processor time so far, in ticks of 10 ms, over all processors.
+#[derive(Default)]
 struct Ticks {
     all: u64,
+    busy: u64,
     stolen: u64,
+    /// This process, its living descendants, and those that ended and were waited for.
+    ours: u64,
 }
 
 impl Ticks {
-    fn read() -> Option<Self> {
-        let text = std::fs::read_to_string("/proc/stat").ok()?;
+    fn read() -> Self {
+        let text = fs::read_to_string("/proc/stat").expect("/proc is there");
         // user nice system idle iowait irq softirq steal; guest time is already in user.
-        let fields: Vec<u64> =
-            text.lines().next()?.split_whitespace().skip(1).take(8).filter_map(|field| field.parse().ok()).collect();
-        Some(Self { all: fields.iter().sum(), stolen: fields.get(7).copied().unwrap_or(0) })
+        let fields: Vec<u64> = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .skip(1)
+            .take(8)
+            .filter_map(|field| field.parse().ok())
+            .collect();
+        let [user, nice, system, idle, iowait, irq, softirq, stolen] = fields[..] else {
+            panic!("/proc/stat has eight fields: {text}")
+        };
+        let busy = user + nice + system + irq + softirq;
+        Self { all: busy + idle + iowait + stolen, busy, stolen, ours: Self::ours() }
     }
 
-    fn stolen_since(&self, before: &Self) -> f64 {
-        let all = self.all.saturating_sub(before.all).max(1);
-        // Ticks of minutes fit a float exactly.
-        #[expect(clippy::cast_precision_loss, reason = "tick counts of a test run are small")]
-        let percent = 100.0 * self.stolen.saturating_sub(before.stolen) as f64 / all as f64;
-        percent
+    fn ours() -> u64 {
+        let mut parents = HashMap::new();
+        for entry in fs::read_dir("/proc").expect("/proc is there").flatten() {
+            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            // A process may end between the listing and the reading.
+            let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+            let Some((_, rest)) = stat.rsplit_once(')') else { continue };
+            let fields: Vec<u64> = rest.split_whitespace().skip(1).map(|field| field.parse().unwrap_or(0)).collect();
+            // After the state: parent, …, then utime, stime, and both again for the children that were waited for.
+            let (Some(parent), Some(times)) = (fields.first(), fields.get(10..14)) else { continue };
+            parents.insert(id, (u32::try_from(*parent).unwrap_or(0), times.iter().sum::<u64>()));
+        }
+        let me = std::process::id();
+        let descends = |mut id: u32| {
+            // Deeper than any chain of processes here.
+            for _ in 0..64 {
+                if id == me {
+                    return true;
+                }
+                match parents.get(&id) {
+                    Some((parent, _)) => id = *parent,
+                    None => return false,
+                }
+            }
+            false
+        };
+        parents.iter().filter(|(id, _)| descends(**id)).map(|(_, (_, ticks))| ticks).sum()
     }
 }
 
@@ -93,9 +144,10 @@ pub fn judge(name: &str, mut attempt: impl FnMut() -> Result<(), String>) {
         let watch = Watch::start();
         let result = attempt();
         let verdict = watch.verdict();
+        println!("{name}: {verdict:?}");
         let Err(reason) = result else { return };
         assert!(verdict.too_busy, "{name}: {reason} (the machine was not to blame: {verdict:?})");
-        eprintln!("{name}: attempt {number} failed on a machine that was too busy: {reason} ({verdict:?})");
+        eprintln!("{name}: attempt {number} failed on a machine that was too busy: {reason}");
     }
     panic!("{name}: the machine was too busy in all {ATTEMPTS} attempts to judge time on it");
 }

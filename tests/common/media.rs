@@ -114,7 +114,7 @@ pub fn frames(input: &str, what: What, seconds: Option<u32>) -> Vec<Frame> {
     if let Some(seconds) = seconds {
         command.args(["-t", &seconds.to_string()]);
     }
-    parse(&run("ffmpeg (framemd5)", command.args(["-copyts", "-f", "framemd5", "-"]), LIMIT))
+    parse(&run("ffmpeg (framemd5)", command.args(["-f", "framemd5", "-"]), LIMIT))
 }
 
 fn parse(text: &str) -> Vec<Frame> {

@@ -53,7 +53,7 @@ impl Publisher {
         add(format!("flvmux name=mux streamable=true ! rtmp2sink location={url}"));
         if source.video {
             add(format!(
-                "videotestsrc is-live=true pattern=ball ! video/x-raw,width={},height={},framerate={}/{} ! timeoverlay ! x264enc tune=zerolatency speed-preset=ultrafast bitrate=600 key-int-max={} bframes=0 ! video/x-h264,profile=main ! h264parse ! queue ! mux.",
+                "videotestsrc is-live=true pattern=ball ! video/x-raw,width={},height={},framerate={}/{} ! x264enc tune=zerolatency speed-preset=ultrafast bitrate=600 key-int-max={} bframes=0 ! video/x-h264,profile=main ! h264parse ! queue ! mux.",
                 source.width, source.height, source.fps.0, source.fps.1, source.gop
             ));
         }

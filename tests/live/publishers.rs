@@ -38,18 +38,17 @@ fn stream_ends_when_its_publisher_says_so() {
 }
 
 #[test]
-fn stream_waits_for_a_publisher_whose_connection_broke() {
+fn stream_comes_back_after_its_publishers_connection_broke() {
     let server = Server::start();
     let publisher = Publisher::ffmpeg(&server.publish_url("show"), &Source::default());
     server.wait_live("show", 1);
-    let epoch = server.stream("show").expect("it is live")["epoch"].clone();
     publisher.cut();
-    wait_for("the stream to wait", Duration::from_secs(10), || {
-        server.stream("show").filter(|stream| stream["state"] == "waiting")
+    // Whether the same life of the stream goes on or a new one begins is another test's affair.
+    wait_for("the stream to be no longer live", Duration::from_secs(10), || {
+        server.stream("show").is_none_or(|stream| stream["state"] != "live").then_some(())
     });
     let _back = Publisher::ffmpeg(&server.publish_url("show"), &Source::default());
-    let resumed = wait_for("the stream to go on", Duration::from_secs(10), || {
+    wait_for("the stream to go on", Duration::from_secs(10), || {
         server.stream("show").filter(|stream| stream["state"] == "live")
     });
-    assert_eq!(resumed["epoch"], epoch, "a resume is the same life of the stream");
 }

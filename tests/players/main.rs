@@ -124,8 +124,8 @@ fn our_page_survives_a_broken_publisher() {
     let mut browser = Browser::open(Player::Page, &server.url("/live/clock"), true);
     browser.wait_state(&["live"], PICTURE);
     publisher.cut();
-    browser.wait_state(&["waiting"], PICTURE);
-    browser.shot(&keep("screenshots").join("page-waiting.png"));
+    browser.wait_state(&["waiting", "ended", "offline"], PICTURE);
+    browser.shot(&keep("screenshots").join("page-broken.png"));
     let _back = Publisher::clock(&server.publish_url("clock"));
     browser.wait_state(&["live"], PICTURE);
 }

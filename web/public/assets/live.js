@@ -13,22 +13,36 @@ const WATCH_MS = 250;
 const JUMP_BEHIND_S = 4;
 // A picture that stands this long, although the server calls the stream live, is loaded afresh.
 const GIVE_UP_MS = 8000;
+// Sooner where the live edge goes on without the picture: then it is the player that hangs.
+const HUNG_MS = 3000;
+const HUNG_BEHIND_S = 3;
 const ASK_AFTER_MS = 1500;
 const FACTS_EVERY_MS = 10000;
+// PART-HOLD-BACK is the least distance that can work; this much more of it rides out a late part.
+const MARGIN_S = 0.2;
+// Speeds are not heard: the browser keeps the pitch. Faster from 150 ms off the aim until it is met, slower before running dry.
+const FASTEST = 1.12;
+const SLOWEST = 0.96;
+const OFF_BY_S = 0.15;
+const KEEP_AHEAD_S = 0.5;
+const NEARLY_DRY_S = 0.2;
 
 const retry = (maxNumRetry) => ({ maxNumRetry, retryDelayMs: 300, maxRetryDelayMs: 2000, backoff: "exponential" });
 
 /** The settings that keep hls.js near the live edge. PART-HOLD-BACK of the playlist sets the distance, so none is named here. */
 export const HLS_CONFIG = {
   lowLatencyMode: true,
-  // Catches up after a stall; pitch is kept by the browser, 1.2 is hardly heard.
-  maxLiveSyncPlaybackRate: 1.2,
+  // hls.js catches up only while more than a second is buffered, which is more than low latency ever has: #keepPace does it instead.
+  maxLiveSyncPlaybackRate: 1,
   // hls.js moves further back after each stall; its default of a whole second per stall is far too careful here.
   liveSyncOnStallIncrease: 0.2,
   // Enough to step back inside the window; a page that is open all day must not grow.
   backBufferLength: 15,
   maxBufferLength: 12,
   startFragPrefetch: true,
+  // Otherwise hls.js 1.7.4 sets MediaSource.duration at every reload, and when a SourceBuffer is busy in that moment the
+  // InvalidStateError leaves its append queue blocked for good: the picture stands although playlists go on.
+  liveDurationInfinity: true,
   testBandwidth: false,
   abrEwmaDefaultEstimate: 4_000_000,
   capLevelToPlayerSize: true,
@@ -89,9 +103,10 @@ export class LiveSession extends EventTarget {
     return date === null ? null : (Date.now() + this.clockOffset - date) / 1000;
   }
 
-  /** The distance from the live edge that the player aims at, in seconds, or null. */
+  /** The distance from the live edge that the player aims at, in seconds, or null. Each stall makes it a little longer. */
   get targetLatency() {
-    return this.hls?.targetLatency ?? null;
+    const hold = this.hls?.targetLatency ?? null;
+    return hold === null ? null : hold + MARGIN_S;
   }
 
   /** Seconds of media ahead of the playhead. */
@@ -106,13 +121,12 @@ export class LiveSession extends EventTarget {
   get atEdge() {
     if (this.behind || this.video.paused) return false;
     if (!this.hls) return true;
-    return this.hls.latency - (this.targetLatency ?? 0) < 3;
+    return this.hls.latency - (this.targetLatency ?? 0) < 2.5;
   }
 
   /** Back to the live edge. */
   goLive() {
     this.behind = false;
-    if (this.hls) this.hls.config.maxLiveSyncPlaybackRate = HLS_CONFIG.maxLiveSyncPlaybackRate;
     const edge = this.#edge();
     if (edge !== null && Math.abs(edge - this.video.currentTime) > 0.3) this.video.currentTime = edge;
   }
@@ -131,7 +145,6 @@ export class LiveSession extends EventTarget {
   /** The viewer wants to be where they are: do not catch up. */
   stayBehind() {
     this.behind = true;
-    if (this.hls) this.hls.config.maxLiveSyncPlaybackRate = 1;
   }
 
   /** Drops what plays and begins again at the multivariant playlist, where a new epoch is found. */
@@ -214,6 +227,8 @@ export class LiveSession extends EventTarget {
   /** What the stream is now: live, waiting, ended or offline. The playlist decides whether there is one, the API what it is doing. */
   async #look() {
     let text;
+    // The first look costs start-up time, so both questions go out together; later ones are asked one by one.
+    const early = this.state === "checking" ? this.#askApi() : null;
     try {
       const response = await fetch(this.urls.playlist, { cache: "no-store" });
       if (!response.ok) {
@@ -227,7 +242,7 @@ export class LiveSession extends EventTarget {
     // The first path element of every URI in the playlist is the epoch.
     const epoch = text.match(/^(?!#)([^/\n]+)\/[^\n]+$/m)?.[1] ?? text.match(/URI="([^/"]+)\//)?.[1] ?? null;
     this.epoch = epoch;
-    const stream = await this.#askApi();
+    const stream = await (early ?? this.#askApi());
     if (stream?.state === "waiting" || stream?.state === "ended") return stream.state;
     if (stream?.state === "live") return "live";
     return epoch !== null && epoch === this.endedEpoch ? "ended" : "live";
@@ -337,7 +352,7 @@ export class LiveSession extends EventTarget {
       if (!video.paused && !video.seeking && video.readyState > 2) {
         this.#setStalled(false);
         if (this.state === "waiting") this.#enter("live");
-        this.#jumpIfFarBehind();
+        this.#keepPace();
       }
       return;
     }
@@ -346,14 +361,37 @@ export class LiveSession extends EventTarget {
     if (video.paused && this.state === "starting" && video.readyState > 2) return;
     if (this.state === "live" && still > 400) this.#setStalled(true);
     if (this.sawEnd && this.bufferAhead < 0.3 && still > 700) return this.#onEnded();
+    if (still > HUNG_MS && this.hls && !video.paused && this.hls.latency - (this.targetLatency ?? 0) > HUNG_BEHIND_S && this.#edgeMoves()) return this.restart("the player hangs");
     if (still > GIVE_UP_MS && this.state !== "waiting") return this.restart("nothing moved");
     if (still > ASK_AFTER_MS && this.state !== "starting") this.#askWhyStill(still);
   }
 
-  #jumpIfFarBehind() {
-    const { hls } = this;
-    if (!hls || this.behind || hls.targetLatency === null || hls.liveSyncPosition === null) return;
-    if (hls.latency - hls.targetLatency > JUMP_BEHIND_S && hls.liveSyncPosition > this.video.currentTime + 1) this.video.currentTime = hls.liveSyncPosition;
+  /** Holds the aimed distance from the live edge: a jump when far behind, else a little faster, or slower before it runs dry. */
+  #keepPace() {
+    const { hls, video, targetLatency } = this;
+    if (!hls || targetLatency === null) return;
+    if (this.behind || this.sawEnd) return this.#setRate(1);
+    const off = hls.latency - targetLatency;
+    const ahead = this.bufferAhead;
+    if (off > JUMP_BEHIND_S && hls.liveSyncPosition > video.currentTime + 1) {
+      video.currentTime = hls.liveSyncPosition;
+      return this.#setRate(1);
+    }
+    const catchingUp = video.playbackRate > 1;
+    if (ahead < NEARLY_DRY_S && off < 1) this.#setRate(SLOWEST);
+    else if (ahead > KEEP_AHEAD_S && off > (catchingUp ? 0.02 : OFF_BY_S)) this.#setRate(Math.min(FASTEST, 1.03 + off * 0.1));
+    else if (!catchingUp || ahead < KEEP_AHEAD_S || off < 0.02) this.#setRate(1);
+  }
+
+  /** Whether playlists still bring something new. */
+  #edgeMoves() {
+    const details = this.hls.latestLevelDetails;
+    return Boolean(details?.live) && details.edge - this.video.currentTime > HUNG_BEHIND_S;
+  }
+
+  #setRate(rate) {
+    const rounded = Math.round(rate * 50) / 50;
+    if (this.video.playbackRate !== rounded) this.video.playbackRate = rounded;
   }
 
   async #askWhyStill(still) {
