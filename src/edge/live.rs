@@ -89,6 +89,9 @@ impl Edge {
         let mpd = self.mpds.get(stream.name(), &catalog, &windows);
         let facts = Facts { content_type: MPD, caching: Caching::Seconds(1), etag: mpd.etag, urgency: Some(1) };
         let render = || dash::render(&catalog, &windows);
+        if mpd.text.plain(render).is_empty() {
+            return respond::retry(StatusCode::NOT_FOUND, 1, "there is nothing to play over DASH yet");
+        }
         respond::text(asked.headers, facts, |gzip| if gzip { mpd.text.gzip(render) } else { mpd.text.plain(render) })
     }
 

@@ -12,6 +12,7 @@ use rust_embed::RustEmbed;
 use super::body::Body;
 use super::handler::not_found;
 use super::respond::{self, Caching, Facts};
+use crate::packager::window::gzip;
 
 /// `index.html`, `player.html` and `assets/…`.
 #[derive(RustEmbed)]
@@ -116,17 +117,13 @@ impl File {
             urgency: None,
         };
         respond::text(headers, facts, |gzip| {
-            if gzip { self.gzip.get_or_init(|| compress(&self.plain)).clone() } else { self.plain.clone() }
+            if gzip {
+                self.gzip.get_or_init(|| gzip(&self.plain, flate2::Compression::best())).clone()
+            } else {
+                self.plain.clone()
+            }
         })
     }
-}
-
-fn compress(data: &[u8]) -> Bytes {
-    use std::io::Write;
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    // Writing to a Vec cannot fail.
-    let written = encoder.write_all(data).and_then(|()| encoder.finish());
-    Bytes::from(written.unwrap_or_default())
 }
 
 fn content_type(path: &str) -> &'static str {

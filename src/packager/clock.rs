@@ -45,7 +45,7 @@ impl Clock {
         let current = self.offset.unwrap_or(0);
         let quickest = self.history.iter().copied().min().unwrap_or(current);
         let error = quickest.saturating_sub(current);
-        if error > LATE_MICROS || error < -EARLY_MICROS {
+        if !(-EARLY_MICROS..=LATE_MICROS).contains(&error) {
             self.offset = Some(current.saturating_add(error.clamp(-STEP_MICROS, STEP_MICROS)));
         }
         self.offset()

@@ -56,16 +56,15 @@ impl Text {
 
     /// The text, gzip-coded, likewise.
     pub fn gzip(&self, render: impl FnOnce() -> String) -> Bytes {
-        self.gzip.get_or_init(|| gzip(&self.plain(render))).clone()
+        self.gzip.get_or_init(|| gzip(&self.plain(render), flate2::Compression::new(4))).clone()
     }
 }
 
-fn gzip(text: &[u8]) -> Bytes {
+/// `text`, gzip-coded: quickly where it is made while viewers wait, as small as can be where it is made once.
+pub fn gzip(text: &[u8], level: flate2::Compression) -> Bytes {
     use std::io::Write;
-    let mut encoder =
-        flate2::write::GzEncoder::new(Vec::with_capacity(text.len() / 4 + 64), flate2::Compression::new(4));
-    // Writing to a Vec cannot fail; were it to, the text would go out as it is, which no client could read, so the empty body is the
-    // honest answer.
+    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(text.len() / 4 + 64), level);
+    // Writing to a Vec cannot fail.
     let written = encoder.write_all(text).and_then(|()| encoder.finish());
     Bytes::from(written.unwrap_or_default())
 }
