@@ -9,8 +9,10 @@ use crate::media::WallTime;
 
 /// Largest step of the offset at one segment start, microseconds.
 const STEP_MICROS: i64 = 40_000;
-/// Below this the offset stays as it is, so that jitter does not show as drift.
-const TOLERANCE_MICROS: i64 = 60_000;
+/// Media may come this much later than it is dated before the dates follow, so that jitter does not show as drift.
+const LATE_MICROS: i64 = 60_000;
+/// Media that comes this much earlier than it is dated is dated in the future, which no jitter can explain.
+const EARLY_MICROS: i64 = 5_000;
 /// How many segments the quickest access unit is looked for in. One congested segment does not make the publisher's clock slow.
 const SEGMENTS: usize = 8;
 
@@ -43,7 +45,7 @@ impl Clock {
         let current = self.offset.unwrap_or(0);
         let quickest = self.history.iter().copied().min().unwrap_or(current);
         let error = quickest.saturating_sub(current);
-        if error.abs() > TOLERANCE_MICROS {
+        if error > LATE_MICROS || error < -EARLY_MICROS {
             self.offset = Some(current.saturating_add(error.clamp(-STEP_MICROS, STEP_MICROS)));
         }
         self.offset()
@@ -63,6 +65,17 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slow_start_does_not_date_media_in_the_future_for_long() {
+        let mut clock = Clock::default();
+        clock.observe(0, WallTime::from_micros(1_000_070_000));
+        for media in 1..100 {
+            clock.observe(media * 20_000, WallTime::from_micros(1_000_000_000 + media * 20_000));
+        }
+        assert_eq!(clock.segment_begins(), 1_000_030_000);
+        assert_eq!(clock.segment_begins(), 1_000_000_000);
+    }
 
     #[test]
     fn jitter_moves_nothing_and_drift_is_followed_in_small_steps() {

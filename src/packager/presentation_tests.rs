@@ -158,6 +158,18 @@ fn payload_goes_out_as_it_came_in_and_a_part_is_two_slices() {
     }
     assert_eq!(bytes[..], expected[..bytes.len()]);
     let parts: Vec<_> = window.segments.iter().flat_map(|segment| &segment.parts).collect();
+    // What viewers get lies where the publisher's bytes were gathered: nothing was copied on the way.
+    let mut published = simulation.published.iter();
+    for slice in parts.iter().flat_map(|part| &part.payload) {
+        let mut address = slice.as_ptr() as usize;
+        let end = address + slice.len();
+        while address < end {
+            let (at, length) = published.next().unwrap();
+            assert_eq!(*at, address);
+            address += length;
+        }
+        assert_eq!(address, end);
+    }
     let straddling = parts.iter().filter(|part| part.slices().count() > 2).count();
     assert!(straddling * 4 <= parts.len(), "{straddling} of {} parts straddle two allocations", parts.len());
 }

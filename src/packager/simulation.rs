@@ -54,6 +54,8 @@ pub(crate) struct Simulation {
     pub(crate) catalog: Option<Arc<Catalog>>,
     slabs: BTreeMap<RenditionId, Slab>,
     counter: u8,
+    /// Where in memory each access unit was when it was published: address and length.
+    pub(crate) published: Vec<(usize, usize)>,
 }
 
 impl Simulation {
@@ -66,6 +68,7 @@ impl Simulation {
             catalog: None,
             slabs: BTreeMap::new(),
             counter: 0,
+            published: Vec::new(),
         }
     }
 
@@ -79,7 +82,9 @@ impl Simulation {
         slab.begin(bytes);
         self.counter = self.counter.wrapping_add(1);
         slab.extend(&vec![self.counter; bytes]);
-        let unit = AccessUnit { dts, pts, sync, data: slab.take() };
+        let data = slab.take();
+        self.published.push((data.as_ptr() as usize, data.len()));
+        let unit = AccessUnit { dts, pts, sync, data };
         let now = WallTime::from_micros(START + scale.micros(dts));
         self.presentation.push(id, unit, now).expect("good media");
         self.look();
