@@ -36,7 +36,8 @@ const players = {
     window.playerVersion = window.shaka.Player.version;
     const player = new window.shaka.Player();
     await player.attach(video);
-    player.configure({ streaming: { lowLatencyMode: true, liveSync: { enabled: true } } });
+    // Left alone, Shaka goes as close as half a second, which no buffer survives; this is a distance it can hold.
+    player.configure({ streaming: { lowLatencyMode: true, liveSync: { enabled: true, targetLatency: 1.5, targetLatencyTolerance: 0.3 } } });
     player.addEventListener("error", (event) => { if (event.detail.severity === 2) fatal(`shaka: ${event.detail.code} ${JSON.stringify(event.detail.data)?.slice(0, 200)}`); });
     window.ownLatency = () => player.getStats().liveLatency || null;
     await player.load(url);

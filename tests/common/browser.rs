@@ -105,7 +105,18 @@ impl Browser {
     /// Waits for the first picture.
     #[track_caller]
     pub fn wait_picture(&mut self, limit: Duration) {
-        self.wait("picture", limit, |event| event["event"] == "frame");
+        let end = Instant::now() + limit;
+        while let Ok(event) = self.events.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            if event["event"] == "state" {
+                self.state = event["state"].as_str().map(str::to_owned);
+            }
+            if event["event"] == "frame" {
+                return;
+            }
+        }
+        // What the player says about itself is worth more than the log of its driver.
+        let report = self.report();
+        panic!("no picture within {limit:?}: {report}");
     }
 
     /// Waits until our page is in one of `states` (`live`, `offline`, `waiting`, `ended`).

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// How long the watcher asks to sleep each time.
 const NAP: Duration = Duration::from_millis(5);
+/// How often it looks at what our own processes have used. A browser's helpers outlive it by moments and are then nobody's children.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// One in twenty naps this much too long: the machine stood still.
 const LATE: Duration = Duration::from_millis(40);
 /// Processor time that went to other guests of the host, in hundredths of all of it.
@@ -21,7 +23,7 @@ const OTHERS_PERCENT: f64 = 25.0;
 /// Watches from its creation until [`Watch::verdict`].
 pub struct Watch {
     stop: Arc<AtomicBool>,
-    sleeper: JoinHandle<Vec<Duration>>,
+    sleeper: JoinHandle<(Vec<Duration>, u64)>,
     before: Ticks,
     since: Instant,
 }
@@ -46,12 +48,20 @@ impl Watch {
         let told = Arc::clone(&stop);
         let sleeper = thread::spawn(move || {
             let mut late = Vec::new();
+            let mut ours = Ours::default();
+            let mut looked = Instant::now();
+            ours.look();
             while !told.load(Ordering::Relaxed) {
                 let start = Instant::now();
                 thread::sleep(NAP);
                 late.push(start.elapsed().saturating_sub(NAP));
+                if looked.elapsed() > LOOK_EVERY {
+                    ours.look();
+                    looked = Instant::now();
+                }
             }
-            late
+            ours.look();
+            (late, ours.used())
         });
         Self { stop, sleeper, before: Ticks::read(), since: Instant::now() }
     }
@@ -59,7 +69,7 @@ impl Watch {
     /// Ends the watch.
     pub fn verdict(self) -> Verdict {
         self.stop.store(true, Ordering::Relaxed);
-        let mut late = self.sleeper.join().expect("the sleeper does not panic");
+        let (mut late, ours) = self.sleeper.join().expect("the sleeper does not panic");
         late.sort_unstable();
         let lateness = late.get(late.len() * 95 / 100).copied().unwrap_or_default();
         let after = Ticks::read();
@@ -67,7 +77,6 @@ impl Watch {
         let all = after.all.saturating_sub(self.before.all);
         let stolen_percent =
             percent(after.stolen.saturating_sub(self.before.stolen), f64::from(u32::try_from(all).unwrap_or(u32::MAX)));
-        let ours = after.ours.saturating_sub(self.before.ours);
         let others = after.busy.saturating_sub(self.before.busy).saturating_sub(ours);
         // One processor's ticks in this time: USER_HZ is 100 on every Linux that Debian ships.
         let others_percent = percent(others, self.since.elapsed().as_secs_f64() * 100.0);
@@ -77,13 +86,10 @@ impl Watch {
 }
 
 /// Processor time so far, in ticks of 10 ms, over all processors.
-#[derive(Default)]
 struct Ticks {
     all: u64,
     busy: u64,
     stolen: u64,
-    /// This process, its living descendants, and those that ended and were waited for.
-    ours: u64,
 }
 
 impl Ticks {
@@ -103,20 +109,33 @@ impl Ticks {
             panic!("/proc/stat has eight fields: {text}")
         };
         let busy = user + nice + system + irq + softirq;
-        Self { all: busy + idle + iowait + stolen, busy, stolen, ours: Self::ours() }
+        Self { all: busy + idle + iowait + stolen, busy, stolen }
     }
+}
 
-    fn ours() -> u64 {
-        let mut parents = HashMap::new();
+/// What this process and its descendants use, also after they ended: by process and its start, ticks at first and at last sight.
+#[derive(Default)]
+struct Ours {
+    seen: HashMap<(u32, u64), (u64, u64)>,
+    looks: u32,
+}
+
+impl Ours {
+    fn look(&mut self) {
+        let mut found = HashMap::new();
         for entry in fs::read_dir("/proc").expect("/proc is there").flatten() {
             let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
             // A process may end between the listing and the reading.
             let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
             let Some((_, rest)) = stat.rsplit_once(')') else { continue };
             let fields: Vec<u64> = rest.split_whitespace().skip(1).map(|field| field.parse().unwrap_or(0)).collect();
-            // After the state: parent, …, then utime, stime, and both again for the children that were waited for.
-            let (Some(parent), Some(times)) = (fields.first(), fields.get(10..14)) else { continue };
-            parents.insert(id, (u32::try_from(*parent).unwrap_or(0), times.iter().sum::<u64>()));
+            // After the state: parent, …, utime and stime (11th and 12th), …, start time (19th).
+            let (Some(parent), Some(user), Some(system), Some(start)) =
+                (fields.first(), fields.get(10), fields.get(11), fields.get(18))
+            else {
+                continue;
+            };
+            found.insert(id, (u32::try_from(*parent).unwrap_or(0), user + system, *start));
         }
         let me = std::process::id();
         let descends = |mut id: u32| {
@@ -125,14 +144,26 @@ impl Ticks {
                 if id == me {
                     return true;
                 }
-                match parents.get(&id) {
-                    Some((parent, _)) => id = *parent,
+                match found.get(&id) {
+                    Some((parent, _, _)) => id = *parent,
                     None => return false,
                 }
             }
             false
         };
-        parents.iter().filter(|(id, _)| descends(**id)).map(|(_, (_, ticks))| ticks).sum()
+        for (id, (_, ticks, start)) in &found {
+            let known = self.seen.contains_key(&(*id, *start));
+            if known || descends(*id) {
+                // What was used before the first look is not of this watch; a process that came later has used all of it since.
+                let first = if self.looks == 0 { *ticks } else { 0 };
+                self.seen.entry((*id, *start)).or_insert((first, *ticks)).1 = *ticks;
+            }
+        }
+        self.looks += 1;
+    }
+
+    fn used(&self) -> u64 {
+        self.seen.values().map(|(first, last)| last.saturating_sub(*first)).sum()
     }
 }
 
