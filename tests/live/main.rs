@@ -7,4 +7,5 @@ mod common;
 
 mod api;
 mod fidelity;
+mod hostile;
 mod publishers;
