@@ -116,8 +116,8 @@ impl File {
             etag: self.etag.clone(),
             urgency: None,
         };
-        respond::text(headers, facts, |gzip| {
-            if gzip {
+        respond::text(headers, facts, |compressed| {
+            if compressed {
                 self.gzip.get_or_init(|| gzip(&self.plain, flate2::Compression::best())).clone()
             } else {
                 self.plain.clone()

@@ -110,6 +110,11 @@ impl Epoch {
         Self(u64::try_from(now.millis()).unwrap_or(0))
     }
 
+    /// The epoch right after this one.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
     /// Unix milliseconds of its start.
     pub fn millis(self) -> u64 {
         self.0

@@ -46,8 +46,8 @@ pub enum PublishError {
     /// The server's limit on streams is reached.
     #[error("this server carries {0} streams already, its limit")]
     TooManyStreams(usize),
-    /// Sequence numbers could not be reserved.
-    #[error("the data directory cannot be written: {0}")]
+    /// Sequence numbers could not be reserved. The cause names files, which is for the log and not for the publisher.
+    #[error("the server cannot store sequence numbers; its log says why")]
     Storage(#[from] std::io::Error),
 }
 
@@ -195,6 +195,11 @@ impl Registry {
         publisher: PublisherInfo,
     ) -> Result<Publisher, PublishError> {
         let epoch = Epoch::starting(publisher.since);
+        // Lives that begin within one millisecond must not share URLs, which are cached for ever.
+        let epoch = match self.stream(&name).map(|before| before.epoch) {
+            Some(before) if (epoch.millis()..epoch.millis() + 1_000).contains(&before.millis()) => before.next(),
+            _ => epoch,
+        };
         let mut presentation = Presentation::new(Arc::clone(&self.config), epoch, presentation::Sequence::default());
         let empty = presentation.catalog_now();
         let stream = Arc::new(Stream {
@@ -312,7 +317,7 @@ impl Shared {
         drop(slot);
         let shared = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = reservation.extend() {
+            if let Err(error) = reservation.extend(next) {
                 // Tried again with the next segment; three quarters of the block are used by then, a quarter is left.
                 tracing::error!(stream = %shared.stream.name, %error, "sequence numbers cannot be reserved");
             }
@@ -411,3 +416,33 @@ fn now() -> WallTime {
 
 #[cfg(test)]
 mod testing;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::Kind;
+    use crate::packager::test_fixtures::init;
+
+    #[tokio::test]
+    async fn lives_of_one_millisecond_have_epochs_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::new(Arc::default(), Sequences::new(folder.path()), 4, Metrics::for_test());
+        let since = WallTime::from_micros(1_700_000_000_000_000);
+        let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
+        let mut epochs = Vec::new();
+        for _ in 0..3 {
+            let info = PublisherInfo { protocol: "rtmp", peer, since };
+            let mut publisher = registry.publish("live/me".parse().unwrap(), info).await.unwrap();
+            let track = init(Kind::Audio, 0).track.clone();
+            let samples = i64::from(track.timescale.hz()) / 50;
+            let mut writer = publisher.add_track(track).unwrap();
+            for number in 0..200 {
+                let (dts, data) = (number * samples, [0; 4][..].into());
+                writer.write(AccessUnit { dts, pts: dts, sync: true, data }, since).unwrap();
+            }
+            epochs.push(publisher.stream().epoch());
+        }
+        let since = Epoch::starting(since);
+        assert_eq!(epochs, [since, since.next(), since.next().next()]);
+    }
+}

@@ -3,7 +3,9 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::presentation::Sequence;
@@ -11,6 +13,8 @@ use crate::media::StreamName;
 
 /// Numbers reserved at a time: a new block is due every half hour of two-second segments.
 const BLOCK: u64 = 1_000;
+/// Larger numbers in a file were not written by us: a segment a millisecond since the Unix epoch needs less.
+const MAX_NUMBER: u64 = 1 << 53;
 
 /// What the file holds: the first numbers that are not reserved.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,19 +28,22 @@ struct Reserved {
 #[derive(Debug, Clone)]
 pub struct Sequences {
     folder: PathBuf,
+    /// Held while a file is read and replaced: the end of one life and the start of the next touch it from two threads.
+    changing: Arc<Mutex<()>>,
 }
 
 /// One stream's reservation.
 #[derive(Debug)]
 pub(super) struct Reservation {
     path: PathBuf,
+    changing: Arc<Mutex<()>>,
     reserved: Reserved,
 }
 
 impl Sequences {
     /// Reservations live below `data_dir`.
     pub fn new(data_dir: &Path) -> Self {
-        Self { folder: data_dir.join("sequences") }
+        Self { folder: data_dir.join("sequences"), changing: Arc::default() }
     }
 
     /// Reserves a block and returns the first numbers of it. Blocks on the disk.
@@ -46,14 +53,12 @@ impl Sequences {
     /// go back.
     pub(super) fn reserve(&self, name: &StreamName) -> std::io::Result<(Sequence, Reservation)> {
         let path = self.folder.join(name.app()).join(format!("{}.json", name.name()));
-        let before: Reserved = match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Reserved::default(),
-            Err(error) => return Err(error),
-        };
-        let mut reservation = Reservation { path, reserved: before };
+        let changing = Arc::clone(&self.changing);
+        let _alone = self.changing.lock();
+        let before = read(&path)?;
+        let mut reservation = Reservation { path, changing, reserved: before };
         let first = Sequence { media: before.media_sequence, discontinuity: before.discontinuity_sequence };
-        reservation.extend()?;
+        reservation.write(before.extended(first))?;
         Ok((first, reservation))
     }
 }
@@ -65,18 +70,30 @@ impl Reservation {
             || next.discontinuity + BLOCK / 4 > self.reserved.discontinuity_sequence
     }
 
-    /// Reserves another block, synced before it returns. Blocks on the disk.
-    pub(super) fn extend(&mut self) -> std::io::Result<()> {
-        let next = Reserved {
-            media_sequence: self.reserved.media_sequence + BLOCK,
-            discontinuity_sequence: self.reserved.discontinuity_sequence + BLOCK,
-        };
-        self.write(next)
+    /// Reserves another block beyond `next`, synced before it returns. Blocks on the disk.
+    pub(super) fn extend(&mut self, next: Sequence) -> std::io::Result<()> {
+        let changing = Arc::clone(&self.changing);
+        let _alone = changing.lock();
+        if self.is_over()? {
+            return Ok(());
+        }
+        self.write(self.reserved.extended(next))
     }
 
-    /// Gives back what was not used, at a regular end: the next life goes on right after it.
+    /// Gives back what was not used, at a regular end: the next life goes on right after it. Where the next life was quicker, it has begun
+    /// behind the whole block, and nothing may be given back.
     pub(super) fn release(mut self, next: Sequence) -> std::io::Result<()> {
+        let changing = Arc::clone(&self.changing);
+        let _alone = changing.lock();
+        if self.is_over()? {
+            return Ok(());
+        }
         self.write(Reserved { media_sequence: next.media, discontinuity_sequence: next.discontinuity + 1 })
+    }
+
+    /// Another life has reserved since.
+    fn is_over(&self) -> std::io::Result<bool> {
+        Ok(read(&self.path)? != self.reserved)
     }
 
     fn write(&mut self, next: Reserved) -> std::io::Result<()> {
@@ -91,6 +108,33 @@ impl Reservation {
         self.reserved = next;
         Ok(())
     }
+}
+
+impl Reserved {
+    /// Another block. A publisher whose clock runs wild may have used numbers beyond this one already.
+    fn extended(self, next: Sequence) -> Self {
+        Self {
+            media_sequence: self.media_sequence.max(next.media) + BLOCK,
+            discontinuity_sequence: self.discontinuity_sequence.max(next.discontinuity) + BLOCK,
+        }
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<Reserved> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Reserved::default()),
+        Err(error) => return Err(std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+    };
+    let corrupt = |why: String| {
+        let why = format!("{} cannot be understood and was left as it is: {why}", path.display());
+        std::io::Error::new(std::io::ErrorKind::InvalidData, why)
+    };
+    let reserved: Reserved = serde_json::from_slice(&text).map_err(|error| corrupt(error.to_string()))?;
+    if reserved.media_sequence.max(reserved.discontinuity_sequence) > MAX_NUMBER {
+        return Err(corrupt("its numbers are too large".into()));
+    }
+    Ok(reserved)
 }
 
 #[cfg(test)]
@@ -120,8 +164,41 @@ mod tests {
         let sequences = Sequences::new(folder.path());
         let path = folder.path().join("sequences/live/me.json");
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, "not json").unwrap();
-        assert!(sequences.reserve(&"live/me".parse().unwrap()).is_err());
-        assert_eq!(std::fs::read(&path).unwrap(), b"not json");
+        let huge = format!(r#"{{"media_sequence":{0},"discontinuity_sequence":{0}}}"#, u64::MAX);
+        for text in ["not json", "", &huge] {
+            std::fs::write(&path, text).unwrap();
+            let error = sequences.reserve(&"live/me".parse().unwrap()).unwrap_err();
+            assert!(error.to_string().contains("me.json cannot be understood"), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_life_that_ends_late_gives_nothing_back_that_the_next_one_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let sequences = Sequences::new(folder.path());
+        let name: StreamName = "live/me".parse().unwrap();
+        let (_, mut late) = sequences.reserve(&name).unwrap();
+        let (second, crashed) = sequences.reserve(&name).unwrap();
+        assert_eq!(second.media, BLOCK);
+        late.extend(Sequence { media: 800, discontinuity: 0 }).unwrap();
+        late.release(Sequence { media: 12, discontinuity: 0 }).unwrap();
+        drop(crashed);
+        let (third, _) = sequences.reserve(&name).unwrap();
+        assert_eq!(third, Sequence { media: 2 * BLOCK, discontinuity: 2 * BLOCK });
+    }
+
+    #[test]
+    fn a_block_covers_numbers_that_ran_ahead() {
+        let folder = tempfile::tempdir().unwrap();
+        let sequences = Sequences::new(folder.path());
+        let name: StreamName = "live/me".parse().unwrap();
+        let (_, mut crashed) = sequences.reserve(&name).unwrap();
+        let wild = Sequence { media: 17_000, discontinuity: 16_000 };
+        crashed.extend(wild).unwrap();
+        assert!(!crashed.is_low(wild));
+        drop(crashed);
+        let (second, _) = sequences.reserve(&name).unwrap();
+        assert_eq!(second, Sequence { media: 18_000, discontinuity: 17_000 });
     }
 }

@@ -7,5 +7,6 @@ mod common;
 
 mod api;
 mod fidelity;
+mod hostile;
 mod low_latency;
 mod publishers;

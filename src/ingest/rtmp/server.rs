@@ -77,7 +77,7 @@ pub async fn serve(listener: TcpListener, context: Context, shutdown: Cancellati
         };
         // Answers are small and awaited one by one.
         let _ = stream.set_nodelay(true);
-        let span = tracing::info_span!("rtmp", %peer, stream = tracing::field::Empty);
+        let span = tracing::info_span!("rtmp", %peer);
         let (context, shutdown) = (context.clone(), shutdown.clone());
         let task = async move {
             context.metrics.rtmp_connections.inc();

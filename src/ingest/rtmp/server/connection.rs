@@ -76,12 +76,14 @@ pub(super) struct Connection<S> {
     session: Session,
     input: BytesMut,
     publishing: Option<Publishing>,
+    /// What the peer asked to publish last, for the log. Not a field of the span: those gather, and a connection may publish thousands.
+    stream_name: Option<String>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) fn new(stream: S, peer: SocketAddr, context: Arc<Context>, shutdown: CancellationToken) -> Self {
         let session = Session::new(Instant::now(), peer);
-        Self { stream, peer, context, shutdown, session, input: BytesMut::new(), publishing: None }
+        Self { stream, peer, context, shutdown, session, input: BytesMut::new(), publishing: None, stream_name: None }
     }
 
     pub(super) async fn run(mut self) {
@@ -93,14 +95,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         // The stream ends now, not after the last words were read.
         let was_publishing = self.publishing.take().is_some();
         self.context.metrics.add_repairs(&self.session.take_repairs());
+        let stream = self.stream_name.as_deref();
         match end {
-            End::Peer if was_publishing => tracing::info!("the publisher closed the connection without a word"),
+            End::Peer if was_publishing => tracing::info!(stream, "the publisher closed the connection without a word"),
             End::Peer => tracing::debug!("the peer closed the connection"),
             End::Told => self.linger().await,
             End::Error(error) => {
                 self.context.metrics.refuse(error.label());
                 if was_publishing {
-                    tracing::info!(%error, "the publisher was disconnected");
+                    tracing::info!(stream, %error, "the publisher was disconnected");
                 } else {
                     tracing::debug!(%error, "the peer was disconnected");
                 }
@@ -152,7 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             match event {
                 Event::PublishRequested(request) => self.decide(request).await?,
                 Event::Track(track) => {
-                    tracing::info!(codec = track.format.codec_string(), "track");
+                    tracing::info!(stream = self.stream_name.as_deref(), codec = track.format.codec_string(), "track");
                     let result = self.publishing.as_mut().map_or(Ok(()), |publishing| publishing.set_track(track));
                     self.stop_on(result)?;
                 }
@@ -163,16 +166,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
                 Event::TrackRefused(kind, why) => {
                     self.context.metrics.refuse("track");
-                    tracing::info!(?kind, "track refused: {why}");
+                    tracing::info!(stream = self.stream_name.as_deref(), ?kind, "track refused: {why}");
                 }
                 Event::Unpublished => {
                     self.publishing = None;
-                    tracing::info!("publishing ended");
+                    tracing::info!(stream = self.stream_name.as_deref(), "publishing ended");
                 }
                 Event::Closed(refusal) => {
                     self.publishing = None;
                     self.context.metrics.refuse(refusal.kind.label());
-                    tracing::info!("closed: {refusal}");
+                    tracing::info!(stream = self.stream_name.as_deref(), "closed: {refusal}");
                 }
             }
         }
@@ -181,12 +184,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     async fn decide(&mut self, request: PublishRequest) -> Result<(), End> {
-        tracing::Span::current().record("stream", tracing::field::display(&request.name));
+        self.stream_name = Some(request.name.to_string());
         match tokio::time::timeout(DECISION_DEADLINE, self.publish(request)).await {
             Ok(Ok(publishing)) => {
                 self.publishing = Some(publishing);
                 self.session.accept(Instant::now())?;
-                tracing::info!("publishing");
+                tracing::info!(stream = self.stream_name.as_deref(), "publishing");
                 // What the peer sent behind its request.
                 self.session.receive(Instant::now(), &mut self.input)?;
             }
@@ -206,8 +209,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             let kind = match &error {
                 PublishError::AlreadyLive { .. } => RefusalKind::BadName,
                 PublishError::TooManyStreams(_) => RefusalKind::Unavailable,
-                PublishError::Storage(_) => {
-                    tracing::error!(%error, "a stream could not be started");
+                PublishError::Storage(cause) => {
+                    tracing::error!(%cause, "a stream could not be started");
                     RefusalKind::Unavailable
                 }
             };

@@ -1,0 +1,162 @@
+//! A well-behaved publisher and viewer beside whatever a test does: they must notice nothing.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::common::busy;
+use crate::common::http;
+use crate::common::media::Source;
+use crate::common::publisher::Publisher;
+use crate::common::server::{Server, media_playlists};
+use crate::common::wait_for;
+
+const NAME: &str = "canary";
+/// Parts that must still come after everything, and how long they may take.
+const PARTS_AFTER: usize = 5;
+/// Without a new part for this long, the stream has stopped, unless the machine was too busy to judge.
+const STOPPED: Duration = Duration::from_secs(3);
+/// Memory that allocators keep after a flood: freed, but not given back to the system.
+const KEPT_KIB: u64 = 24 * 1024;
+
+/// What a process uses.
+#[derive(Debug, Clone, Copy)]
+struct Footprint {
+    resident_kib: u64,
+    descriptors: usize,
+}
+
+impl Footprint {
+    fn of(process: u32) -> Self {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the server runs");
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says VmRSS");
+        let resident_kib = resident.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number");
+        let descriptors = std::fs::read_dir(format!("/proc/{process}/fd")).expect("the server runs").count();
+        Self { resident_kib, descriptors }
+    }
+}
+
+/// What the viewer has seen.
+#[derive(Debug, Default)]
+struct Seen {
+    parts: BTreeSet<u64>,
+    media_sequence: u64,
+    last_part: Option<Instant>,
+    longest_pause: Duration,
+    /// What a viewer would have been hurt by.
+    wrong: Vec<String>,
+}
+
+pub struct Canary {
+    _publisher: Publisher,
+    viewer: JoinHandle<()>,
+    stop: Arc<AtomicBool>,
+    seen: Arc<Mutex<Seen>>,
+    before: Footprint,
+    machine: busy::Watch,
+}
+
+impl Canary {
+    /// Publishes, watches, and remembers what the server uses.
+    #[track_caller]
+    pub fn start(server: &mut Server) -> Self {
+        let publisher = Publisher::ffmpeg(&server.publish_url(NAME), &Source { seconds: 60, ..Source::default() });
+        server.wait_live(NAME, 1);
+        let multivariant = server.get(&format!("/live/{NAME}/index.m3u8")).text();
+        let video = media_playlists(&multivariant).into_iter().find(|uri| uri.contains("/v0/")).expect("video");
+        let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Seen::default())));
+        let viewer = {
+            let (stop, seen, address) = (Arc::clone(&stop), Arc::clone(&seen), server.http());
+            thread::spawn(move || watch(address, &format!("/live/{NAME}/{video}"), &stop, &seen))
+        };
+        let before = Footprint::of(server.process().id());
+        Self { _publisher: publisher, viewer, stop, seen, before, machine: busy::Watch::start() }
+    }
+
+    /// Asserts that neither the stream nor the server has taken harm.
+    #[track_caller]
+    pub fn assert_unharmed(self, server: &mut Server) {
+        let parts = || self.seen.lock().expect("the viewer does not panic").parts.len();
+        let so_far = parts();
+        wait_for("the canary stream to go on", Duration::from_secs(20), || {
+            (parts() >= so_far + PARTS_AFTER).then_some(())
+        });
+        self.stop.store(true, Ordering::Relaxed);
+        self.viewer.join().expect("the viewer does not panic");
+        let machine = self.machine.verdict();
+        let seen = self.seen.lock().expect("the viewer does not panic");
+        assert!(seen.wrong.is_empty(), "the viewer was hurt: {:#?}", seen.wrong);
+        let (first, last) = (seen.parts.first().expect("parts"), seen.parts.last().expect("parts"));
+        assert_eq!(seen.parts.len() as u64, last - first + 1, "parts are missing: {:?}", seen.parts);
+        println!("the canary saw {} parts, none later than {:?}", seen.parts.len(), seen.longest_pause);
+        assert!(
+            seen.longest_pause < STOPPED || machine.too_busy,
+            "no part came for {:?} ({machine:?})",
+            seen.longest_pause
+        );
+        assert!(server.process().ended().is_none(), "the server is gone:\n{}", server.process().log());
+        assert!(!server.process().log().contains("panicked"), "something panicked:\n{}", server.process().log());
+        let id = server.process().id();
+        // The viewer's last connection and the API's may still be closing.
+        let after = wait_for("descriptors to be given back", Duration::from_secs(20), || {
+            Some(Footprint::of(id)).filter(|now| now.descriptors <= self.before.descriptors + 2)
+        });
+        println!("before {:?}, after {after:?}", self.before);
+        assert!(after.resident_kib <= self.before.resident_kib + KEPT_KIB, "memory: {:?} {after:?}", self.before);
+    }
+}
+
+/// Follows a media playlist with blocking reloads, as a low-latency player does.
+fn watch(address: SocketAddr, playlist: &str, stop: &AtomicBool, seen: &Mutex<Seen>) {
+    let mut query = String::new();
+    while !stop.load(Ordering::Relaxed) {
+        let response = http::try_get(address, &format!("{playlist}{query}"));
+        let mut seen = seen.lock().expect("the test does not panic here");
+        match response {
+            Ok(response) if response.status == 200 => match look(&response.text(), &mut seen) {
+                Some((msn, part)) => query = format!("?_HLS_msn={msn}&_HLS_part={part}"),
+                None => seen.wrong.push("a playlist without parts".into()),
+            },
+            Ok(response) => seen.wrong.push(format!("{playlist}{query}: {}", response.status)),
+            Err(error) => seen.wrong.push(format!("{playlist}{query}: {error}")),
+        }
+        if seen.wrong.len() > 20 {
+            return;
+        }
+    }
+}
+
+/// Reads a playlist; gives the part to ask for next.
+fn look(playlist: &str, seen: &mut Seen) -> Option<(u64, u64)> {
+    let number = |line: &str, head: &str, tail: &str| line.split_once(head)?.1.split_once(tail)?.0.parse::<u64>().ok();
+    let before = seen.parts.len();
+    let (mut media_sequence, mut segments, mut open_parts) = (0, 0, 0);
+    for line in playlist.lines() {
+        if let Some(value) = line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:") {
+            media_sequence = value.parse().ok()?;
+        } else if line.starts_with("#EXT-X-PART:") {
+            seen.parts.extend(number(line, "URI=\"p", ".m4s"));
+            open_parts += 1;
+        } else if line.starts_with("#EXTINF:") {
+            segments += 1;
+            open_parts = 0;
+        } else if line == "#EXT-X-DISCONTINUITY" || line == "#EXT-X-ENDLIST" {
+            seen.wrong.push(line.to_owned());
+        } else if line.ends_with(".m4s") && line != format!("s{}.m4s", media_sequence + segments - 1) {
+            seen.wrong.push(format!("{line} is not where its number belongs"));
+        }
+    }
+    if media_sequence < seen.media_sequence {
+        seen.wrong.push(format!("the media sequence went back from {} to {media_sequence}", seen.media_sequence));
+    }
+    seen.media_sequence = media_sequence;
+    if seen.parts.len() > before
+        && let Some(last) = seen.last_part.replace(Instant::now())
+    {
+        seen.longest_pause = seen.longest_pause.max(last.elapsed());
+    }
+    (!seen.parts.is_empty()).then_some((media_sequence + segments, open_parts))
+}
