@@ -111,6 +111,8 @@ class Rillcast(Server):
             RILLCAST__EDGE__HTTP="127.0.0.1:0",
             RILLCAST__EDGE__HTTPS="127.0.0.1:0",
             RILLCAST__INGEST__RTMP__LISTEN="127.0.0.1:0",
+            # All publishers of the benchmark come from one address.
+            RILLCAST__INGEST__RTMP__MAX_PER_IP="1000",
             RILLCAST__INGEST__RTMPS__LISTEN="127.0.0.1:0",
             RILLCAST__INGEST__SRT__LISTEN="127.0.0.1:0",
             RILLCAST__TELEMETRY__LISTEN="127.0.0.1:0",
@@ -242,14 +244,19 @@ def measure_cpu(kind, source, count, seconds):
         sending = []
         try:
             sending = senders(source, server.rtmp_port, count)
-            wait_for(f"{count} streams at {kind.name}", 60, lambda: all(server.live(f"s{number}") for number in range(count)))
+
+            def all_live():
+                dead = [sender for sender in sending if sender.poll() is not None]
+                if dead:
+                    raise SystemExit(f"bench: a publisher at {kind.name} ended: {dead[0].stderr.read().decode()}")
+                return all(server.live(f"s{number}") for number in range(count))
+
+            wait_for(f"{count} streams at {kind.name}", 60, all_live)
             time.sleep(WARM_UP_S)
             before, began = server.cpu_seconds(), time.monotonic()
             time.sleep(seconds)
             used, took = server.cpu_seconds() - before, time.monotonic() - began
-            dead = [sender for sender in sending if sender.poll() is not None]
-            if dead:
-                raise SystemExit(f"bench: a publisher at {kind.name} ended: {dead[0].stderr.read().decode()}")
+            all_live()
             return {"percent_of_core_per_publisher": 100 * used / took / count, "memory_mib_per_publisher": server.memory_mib() / count}
         finally:
             for sender in sending:
