@@ -72,6 +72,7 @@ impl Command {
         match self.verb {
             Verb::Serve(serve) => {
                 start_log(&config)?;
+                raise_open_files();
                 let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
                 runtime.block_on(async {
                     let app = App::start(config).await?;
@@ -117,6 +118,19 @@ fn run_key(config: &Config, key: Key) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Systems start programs with 1,024 open files for the sake of `select`, which nothing here uses. Every viewer needs one.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
 }
 
 fn start_log(config: &Config) -> anyhow::Result<()> {

@@ -258,3 +258,17 @@ fn boxes(mut bytes: &[u8]) -> String {
     }
     format!("{text}then {} bytes", bytes.len())
 }
+
+#[test]
+fn a_publisher_of_nothing_but_discontinuities_fills_no_memory() {
+    let mut simulation = Simulation::new(Config::default());
+    let video = simulation.add(video_track());
+    let step = Timescale::NINETY_KHZ.ticks(Duration::from_millis(4_400));
+    for n in 0..2_000 {
+        simulation.push(video, n * step, n * step, true, 10, Timescale::NINETY_KHZ);
+    }
+    let window = &simulation.windows[&video];
+    assert!(window.open_msn > 1_900, "each picture is a segment");
+    assert!(window.listed_segments().len() <= 48, "{} are listed", window.listed_segments().len());
+    assert!(window.segments.len() <= 96, "{} are kept", window.segments.len());
+}

@@ -59,6 +59,9 @@ struct Limits {
     /// EXTINF rounds above TARGETDURATION from here.
     segment: i64,
     listed: i64,
+    /// Most segments listed, and as many kept behind them. Only discontinuities make segments that are shorter than they should be, and a
+    /// publisher of nothing else would make lists without end.
+    most: usize,
     /// A larger step between access units is a hole in the timeline.
     hole: i64,
 }
@@ -97,6 +100,10 @@ impl Segmenter {
                 part: scale.ticks(config.part_target),
                 segment: scale.ticks(config.target_duration) + i64::from(scale.hz()) / 2,
                 listed: scale.ticks(config.listed()),
+                most: usize::try_from(config.listed().as_millis() / config.segment_target.as_millis().max(1))
+                    .unwrap_or(usize::MAX)
+                    .saturating_mul(4)
+                    .saturating_add(16),
                 hole: scale.ticks(config.target_duration),
             },
             rendition,
@@ -350,7 +357,7 @@ impl Segmenter {
         let mut listed: i64 = self.segments.iter().skip(self.listed).map(|segment| segment.duration).sum();
         while self.segments.len() - self.listed > 6 {
             let Some(first) = self.segments.get(self.listed).map(|segment| segment.duration) else { break };
-            if listed - first < self.limits.listed {
+            if listed - first < self.limits.listed && self.segments.len() - self.listed <= self.limits.most {
                 break;
             }
             listed -= first;
@@ -358,7 +365,7 @@ impl Segmenter {
         }
         let longest = self.limits.listed + 3 * self.limits.segment;
         let mut kept = 0;
-        let unlisted = self.segments.iter().take(self.listed).rev();
+        let unlisted = self.segments.iter().take(self.listed).rev().take(self.limits.most);
         let keep = unlisted.take_while(|segment| {
             kept += segment.duration;
             kept <= longest + segment.duration

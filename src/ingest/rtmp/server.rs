@@ -47,7 +47,7 @@ impl std::fmt::Debug for Context {
 pub async fn serve(listener: TcpListener, context: Context, shutdown: CancellationToken) {
     let context = Arc::new(context);
     let doors = Doors::new(context.config.max_connections, context.config.max_per_ip);
-    let full = Throttle::default();
+    let (full, failing) = (Throttle::default(), Throttle::default());
     let mut tasks = JoinSet::new();
     loop {
         let (stream, peer) = tokio::select! {
@@ -60,7 +60,7 @@ pub async fn serve(listener: TcpListener, context: Context, shutdown: Cancellati
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    pause_after(&error, &shutdown).await;
+                    pause_after(&error, &failing, &shutdown).await;
                     continue;
                 }
             },
@@ -107,13 +107,15 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
-async fn pause_after(error: &io::Error, shutdown: &CancellationToken) {
+async fn pause_after(error: &io::Error, failing: &Throttle, shutdown: &CancellationToken) {
     // These concern the connection that was being accepted, and say nothing about the next.
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
         return;
     }
-    tracing::error!(%error, "RTMP connections cannot be accepted");
+    if let Some(silent) = failing.speak() {
+        tracing::error!(%error, silent, "RTMP connections cannot be accepted");
+    }
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = tokio::time::sleep(ACCEPT_PAUSE) => {}

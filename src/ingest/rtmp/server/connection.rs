@@ -18,6 +18,10 @@ use crate::packager::live::{PublishError, Publisher, PublisherInfo, TrackWriter,
 const READ_BYTES: usize = 64 * 1024;
 /// Below this much room the buffer is made large again before reading.
 const MIN_ROOM: usize = 16 * 1024;
+/// Access units handled, or bytes read, before other tasks get their turn. The runtime would take the thread away after 128 reads only, and
+/// a read may hold thousands of access units.
+const TURN_UNITS: usize = 32;
+const TURN_BYTES: usize = 16 * 1024;
 /// A peer that takes none of our few bytes for so long has stopped reading.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// After the last word, how long the peer has to read it: closing a socket with unread input resets it, and the word would be lost.
@@ -147,10 +151,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             // What came before the mistake is good.
             self.handle_events().await?;
         }
+        if received >= TURN_BYTES {
+            tokio::task::yield_now().await;
+        }
         Ok(result?)
     }
 
     async fn handle_events(&mut self) -> Result<(), End> {
+        let mut units = 0;
         while let Some(event) = self.session.poll_event() {
             match event {
                 Event::PublishRequested(request) => self.decide(request).await?,
@@ -163,6 +171,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     let writer = self.publishing.as_mut().and_then(|publishing| publishing.writer(kind).as_mut());
                     let result = writer.map_or(Ok(()), |writer| writer.write(unit, wall_time()));
                     self.stop_on(result)?;
+                    units += 1;
+                    if units % TURN_UNITS == 0 {
+                        tokio::task::yield_now().await;
+                    }
                 }
                 Event::TrackRefused(kind, why) => {
                     self.context.metrics.refuse("track");

@@ -201,3 +201,37 @@ async fn shutdown_tells_publishers_and_returns() {
     running.task.await.unwrap();
     assert_eq!(running.metrics.rtmp_connections.get(), 0);
 }
+
+#[tokio::test]
+async fn a_flood_of_access_units_leaves_others_their_turn() {
+    const FRAMES: u32 = 20_000;
+    // A part has ten frames; a turn, three parts and a few.
+    const MOST_PARTS_A_TURN: u64 = 8;
+    let running = start(64).await;
+    let mut client = Client::connect(running.address).await;
+    client.publish("me?key=good").await;
+    assert!(client.hears("NetStream.Publish.Start").await);
+    client.send(8, 0, vec![0xAF, 0, 0x11, 0x90]).await;
+    let mut flood = Vec::new();
+    for n in 0..FRAMES {
+        let timestamp = RtmpTimestamp::new(n * 64 / 3);
+        let message =
+            MessagePayload { timestamp, type_id: 8, message_stream_id: 1, data: vec![0xAF, 1, 0x21, 0, 0, 0].into() };
+        flood.extend_from_slice(&client.serializer.serialize(&message, false, false).unwrap().bytes);
+    }
+    let sending = tokio::spawn(async move {
+        client.stream.write_all(&flood).await.unwrap();
+        client
+    });
+    let stream = running.registry.stream(&StreamName::new("live", "me").unwrap()).unwrap();
+    let (mut parts, mut most) = (0, 0);
+    while parts < u64::from(FRAMES) / 10 - 10 {
+        tokio::task::yield_now().await;
+        let Some(window) = stream.windows().first().cloned() else { continue };
+        most = most.max(window.next_part - parts);
+        parts = window.next_part;
+    }
+    // The first part comes late by design: a picture is waited for.
+    assert!(most <= MOST_PARTS_A_TURN, "{most} parts were made while nobody else had a turn");
+    sending.await.unwrap();
+}
