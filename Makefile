@@ -17,6 +17,7 @@ run: ## Builds the server and starts it; on a fresh Debian 12 it first installs 
 	$(SERVER) serve
 
 demo: ## Publishes a test picture with a clock and a beep to the running server.
+	scripts/setup.sh demo
 	scripts/demo.sh
 
 test: ## Checks everything: style, unit tests, and end to end with real encoders and players.

@@ -4,8 +4,9 @@
 #   scripts/setup.sh run     a C compiler, a Rust toolchain, the player page's packages
 #   scripts/setup.sh test    all of that, and every real client that the tests start, and cargo-deny
 #   scripts/setup.sh bench   all of `run`, and the peers that the benchmarks measure against
+#   scripts/setup.sh demo    ffmpeg, and a font for its clock
 #
-# Needs Debian's mirrors, crates.io and the npm registry; as another user than root, sudo for the Debian packages.
+# Needs Debian's mirrors and the package registries of Rust and npm; as another user than root, sudo for the Debian packages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-run}
@@ -22,10 +23,11 @@ case $what in
             gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
             obs-studio libgl1-mesa-dri xvfb fonts-dejavu-core procps python3) ;;
     bench) packages+=(ffmpeg nginx libnginx-mod-rtmp python3) ;;
-    *) echo "usage: scripts/setup.sh run|test|bench" >&2; exit 2 ;;
+    demo) packages=(ffmpeg fonts-dejavu-core) ;;
+    *) echo "usage: scripts/setup.sh run|test|bench|demo" >&2; exit 2 ;;
 esac
-command -v node >/dev/null || packages+=(nodejs)
-command -v npm >/dev/null || packages+=(npm)
+[ "$what" = demo ] || command -v node >/dev/null || packages+=(nodejs)
+[ "$what" = demo ] || command -v npm >/dev/null || packages+=(npm)
 
 missing=()
 for package in "${packages[@]}"; do
@@ -43,6 +45,9 @@ if ((${#missing[@]})); then
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
+if [ "$what" = demo ]; then
+    exit
+fi
 if ! command -v cargo >/dev/null && [ ! -x "$HOME/.cargo/bin/cargo" ]; then
     say "Rust toolchain (rustup, stable, in $HOME/.cargo)"
     curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c clippy -c rustfmt
