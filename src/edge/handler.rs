@@ -22,7 +22,7 @@ use super::mpd::Mpds;
 use super::pages::Pages;
 use super::respond::{self, Caching};
 use super::route::{self, Object, Route, RouteError};
-use super::viewers::Viewers;
+use super::viewers::{self, Viewers};
 use super::waiting::Waiting;
 use crate::media::{StreamName, WallTime};
 use crate::packager::live::Registry;
@@ -53,6 +53,8 @@ pub struct Edge {
 #[derive(Debug)]
 pub(crate) struct Asked<'a> {
     pub(crate) peer: SocketAddr,
+    /// What stands for the viewer who asks ([`viewers::identity`]).
+    pub(crate) viewer: SocketAddr,
     pub(crate) headers: &'a http::HeaderMap,
     /// When it came: what a wait is measured from.
     pub(crate) at: tokio::time::Instant,
@@ -124,7 +126,9 @@ impl Edge {
                 refused
             }
             Ok(route) => {
-                let asked = Asked { peer, headers: request.headers(), at: tokio::time::Instant::now() };
+                let agent = request.headers().get(http::header::USER_AGENT).map(http::HeaderValue::as_bytes);
+                let viewer = viewers::identity(peer, request.version(), agent);
+                let asked = Asked { peer, viewer, headers: request.headers(), at: tokio::time::Instant::now() };
                 self.answer(route, asked).await
             }
             Err(RouteError::NotFound) => not_found("nothing is served under this path"),

@@ -84,7 +84,7 @@ impl Edge {
         if catalog.periods.is_empty() {
             return respond::retry(StatusCode::NOT_FOUND, 1, "the stream has begun, but DASH cannot be offered yet");
         }
-        self.viewers.seen(asked.peer, stream.name(), Instant::now());
+        self.viewers.seen(asked.viewer, stream.name(), Instant::now());
         let windows = stream.windows();
         let mpd = self.mpds.get(stream.name(), &catalog, &windows);
         let facts = Facts { content_type: MPD, caching: Caching::Seconds(1), etag: mpd.etag, urgency: Some(1) };
@@ -212,7 +212,7 @@ impl Edge {
     fn count_viewer(&self, stream: &Stream, id: RenditionId, asked: &Asked<'_>) {
         let leading = id.kind == Kind::Video || stream.window(RenditionId { kind: Kind::Video, index: 0 }).is_none();
         if leading {
-            self.viewers.seen(asked.peer, stream.name(), Instant::now());
+            self.viewers.seen(asked.viewer, stream.name(), Instant::now());
         }
     }
 }

@@ -1,9 +1,11 @@
 //! An estimate of how many people watch: the distinct connections that asked for a stream's leading playlist lately.
 //!
-//! A player follows one video playlist at a time (an audio one where there is no video) or one MPD, over one HTTP/2 or HTTP/3 connection. Over
-//! HTTP/1.1 it may spread its requests over a few connections and count as a few viewers. A viewer behind a cache is not seen at all.
+//! A player follows one video playlist at a time (an audio one where there is no video) or one MPD, over one HTTP/2 connection, which stands
+//! for it. Over HTTP/1.1 it spreads its requests over a few connections; there an address and a User-Agent stand for a viewer, so that two of
+//! the same kind behind one address count as one. A viewer behind a cache is not seen at all.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,16 @@ const SHARDS: usize = 16;
 
 type Shard = Mutex<HashMap<(SocketAddr, StreamName), Instant>>;
 
+/// What stands for a viewer: the connection, or over HTTP/1.1 the address with a hash of the User-Agent in place of the port.
+pub(crate) fn identity(peer: SocketAddr, version: http::Version, user_agent: Option<&[u8]>) -> SocketAddr {
+    if version > http::Version::HTTP_11 {
+        return peer;
+    }
+    let mut hasher = DefaultHasher::new();
+    user_agent.hash(&mut hasher);
+    SocketAddr::new(peer.ip(), (hasher.finish() & 0xFFFF) as u16)
+}
+
 /// Who asked for what lately.
 #[derive(Debug)]
 pub(crate) struct Viewers {
@@ -33,7 +45,7 @@ impl Viewers {
         Self { shards: Default::default(), refused }
     }
 
-    /// `peer` asked for the leading playlist of `stream` at `now`.
+    /// `peer`, an [`identity`], asked for the leading playlist of `stream` at `now`.
     pub(crate) fn seen(&self, peer: SocketAddr, stream: &StreamName, now: Instant) {
         let Some(shard) = self.shards.get(usize::from(peer.port()) % SHARDS) else { return };
         let mut shard = shard.lock();
@@ -70,11 +82,23 @@ impl Viewers {
 mod tests {
     use super::*;
 
+    fn peer(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    #[test]
+    fn a_browser_that_opens_several_connections_is_one_viewer() {
+        let of = |port, version, agent: &'static str| identity(peer(port), version, Some(agent.as_bytes()));
+        let (h1, h2) = (http::Version::HTTP_11, http::Version::HTTP_2);
+        assert_eq!(of(1, h1, "one"), of(2, h1, "one"));
+        assert_ne!(of(1, h1, "one"), of(1, h1, "other"));
+        assert_ne!(of(1, h2, "one"), of(2, h2, "one"));
+    }
+
     #[test]
     fn a_viewer_counts_once_and_for_a_while() {
         let viewers = Viewers::new(IntCounter::new("x", "x").expect("a counter"));
         let stream = StreamName::new("live", "me").expect("a good name");
-        let peer = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let start = Instant::now();
         viewers.seen(peer(1), &stream, start);
         viewers.seen(peer(1), &stream, start);
