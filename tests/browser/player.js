@@ -40,17 +40,7 @@ const players = {
     player.configure({ streaming: { lowLatencyMode: true, liveSync: { enabled: true, targetLatency: 1.5, targetLatencyTolerance: 0.3 } } });
     player.addEventListener("error", (event) => { if (event.detail.severity === 2) fatal(`shaka: ${event.detail.code} ${JSON.stringify(event.detail.data)?.slice(0, 200)}`); });
     window.ownLatency = () => player.getStats().liveLatency || null;
-    // Now and then Shaka 5.2.12 asks for a segment without a URI while it begins, and load() ends in a TypeError. Shaka's own errors have a
-    // code and are not forgiven; this one an application answers by loading again.
-    for (let attempt = 1; ; attempt++) {
-      try {
-        await player.load(url);
-        break;
-      } catch (error) {
-        if (error?.code || attempt === 5) throw error;
-        console.warn(`shaka: load ${attempt} failed: ${error?.message}`);
-      }
-    }
+    await player.load(url);
     await video.play();
   },
   async dash() {
