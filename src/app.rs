@@ -22,7 +22,6 @@ use crate::control::keys::{Denied, KeyStore};
 use crate::edge::{self, Edge};
 use crate::ingest::publish::Answer;
 use crate::ingest::{self, Authorise, Credential, PublishRequest, Refusal, RefusalKind};
-use crate::media::WallTime;
 use crate::packager;
 use crate::packager::live::Registry;
 use crate::packager::sequence::Sequences;
@@ -217,10 +216,4 @@ impl Authorise for KeyCheck {
             Err(Refusal::new(kind, denied.to_string()))
         })
     }
-}
-
-/// The wall clock.
-pub(crate) fn now() -> WallTime {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    WallTime::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
-use crate::app::{self, App};
+use crate::app::App;
 use crate::config::{Config, LogFormat};
 use crate::control::keys::KeyStore;
 use crate::media::StreamName;
+use crate::packager::live;
 
 /// A live-streaming media server: RTMP in, low-latency HLS and DASH out.
 #[derive(Debug, Parser)]
@@ -99,7 +100,7 @@ fn run_key(config: &Config, key: Key) -> anyhow::Result<()> {
     let keys = KeyStore::new(&config.data_dir);
     match key {
         Key::Add { stream } => {
-            let made = keys.add(&stream, app::now())?;
+            let made = keys.add(&stream, live::now())?;
             println!("Publish {stream} with this stream key. It is shown only once.\n");
             println!("  OBS, Settings, Stream");
             println!("    Service      Custom...");

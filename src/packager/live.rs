@@ -408,8 +408,8 @@ impl TrackWriter {
     }
 }
 
-/// The wall clock, for the one place where a shell has to read it: the end of a stream, which nothing arrives with.
-fn now() -> WallTime {
+/// The wall clock, for the places where nothing arrives that brings its time: the end of a stream, the making of a key.
+pub(crate) fn now() -> WallTime {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     WallTime::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

@@ -180,21 +180,18 @@ pub(crate) fn assert_rules(window: &Window) {
     let target = scale.ticks(config.part_target);
     let all: Vec<&Arc<Segment>> = window.segments.iter().chain(&window.open).collect();
     for (index, segment) in all.iter().enumerate() {
-        let complete = index < window.segments.len();
         let rounded = (scale.seconds(segment.duration) + 0.5).floor() as u64;
         assert!(rounded <= config.target_duration.as_secs(), "EXTINF {}", scale.seconds(segment.duration));
         assert_eq!(segment.duration, segment.parts.iter().map(|part| part.duration).sum::<i64>());
         let mut decode_time = segment.start;
-        for (number, part) in segment.parts.iter().enumerate() {
+        for part in &segment.parts {
             let (tfdt, samples) = read_part(part);
             assert_eq!(tfdt as i64, decode_time, "decode times run on");
             assert_eq!(part.duration, samples.iter().map(|(duration, ..)| i64::from(*duration)).sum::<i64>());
             let payload: usize = part.payload.iter().map(Bytes::len).sum();
             assert_eq!(payload, samples.iter().map(|(_, size, _)| *size as usize).sum::<usize>());
             assert_eq!(part.independent, samples[0].2);
-            let last = number + 1 == segment.parts.len();
             assert!(part.duration <= target || !segment.parts_listed, "PART-MAX");
-            let _ = (last, complete);
             decode_time += part.duration;
         }
         if let Some(next) = all.get(index + 1) {

@@ -41,7 +41,7 @@ fn write(text: &mut String, window: &Window, reports: &[Report], delta: bool) ->
     let target = config.target_duration;
     let scale = window.rendition.init.track.timescale;
     let segments = window.listed_segments();
-    let skipped = if delta { skippable(segments, scale, scale.ticks(target * SKIP_UNTIL)) } else { 0 };
+    let skipped = if delta { skippable(segments, scale.ticks(target * SKIP_UNTIL)) } else { 0 };
 
     writeln!(text, "#EXTM3U")?;
     writeln!(text, "#EXT-X-VERSION:{}", if skipped > 0 { VERSION_SKIP } else { VERSION })?;
@@ -96,8 +96,7 @@ fn write(text: &mut String, window: &Window, reports: &[Report], delta: bool) ->
 
 /// How many segments lie wholly beyond the Skip Boundary, which is measured from the end of the last segment.
 /// Spec: RFC 8216bis §4.4.5.2, §6.2.5.1.
-fn skippable(segments: &[Arc<Segment>], scale: Timescale, boundary: i64) -> usize {
-    let _ = scale;
+fn skippable(segments: &[Arc<Segment>], boundary: i64) -> usize {
     let mut behind: i64 = segments.iter().map(|segment| segment.duration).sum();
     segments
         .iter()
