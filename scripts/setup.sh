@@ -50,7 +50,7 @@ if [ "$what" = demo ]; then
 fi
 if ! command -v cargo >/dev/null && [ ! -x "$HOME/.cargo/bin/cargo" ]; then
     say "Rust toolchain (rustup, stable, in $HOME/.cargo)"
-    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c clippy -c rustfmt
+    curl --proto '=https' --tlsv1.2 -sSf https://static.rust-lang.org/rustup/rustup-init.sh | sh -s -- -y --profile minimal -c clippy -c rustfmt
 fi
 
 export PATH="$HOME/.cargo/bin:$PATH"

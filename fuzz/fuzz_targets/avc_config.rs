@@ -1,7 +1,7 @@
 //! AVC configuration records and NAL unit walking: no panic, and what is accepted lies within bounds.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use rillcast::media::codec::h264::{Config, MAX_SIDE, is_idr};
+use rillcast::media::codec::h264::{Config, MAX_SIDE, inspect};
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(config) = Config::parse(data) {
@@ -11,6 +11,6 @@ fuzz_target!(|data: &[u8]| {
         assert!(matches!(config.nal_length_bytes, 1 | 2 | 4));
     }
     for length_bytes in [1, 2, 4] {
-        let _ = is_idr(data, length_bytes);
+        let _ = inspect(data, length_bytes);
     }
 });

@@ -11,6 +11,8 @@ pub struct AccessUnit {
     pub pts: i64,
     /// Decoding can start here: an IDR picture, or any audio frame.
     pub sync: bool,
+    /// It carries closed captions (CEA-608 or CEA-708) beside the picture.
+    pub captions: bool,
     /// The payload as `mdat` holds it. It is the only handle to its region of the track's slab, which is what lets the
     /// packager join neighbours into one slice without copying.
     pub data: BytesMut,

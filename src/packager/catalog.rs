@@ -51,6 +51,8 @@ pub struct Measured {
     pub average_bps: u64,
     /// Pictures a second, 0 for audio: of the VUI or the usual rate that the timestamps fit, else measured.
     pub frame_rate: f64,
+    /// Closed captions have been seen in its pictures.
+    pub captions: bool,
 }
 
 /// A DASH period: a stretch of the timeline with one set of renditions and one way of addressing.

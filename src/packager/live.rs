@@ -438,7 +438,7 @@ mod tests {
             let mut writer = publisher.add_track(track).unwrap();
             for number in 0..200 {
                 let (dts, data) = (number * samples, [0; 4][..].into());
-                writer.write(AccessUnit { dts, pts: dts, sync: true, data }, since).unwrap();
+                writer.write(AccessUnit { dts, pts: dts, sync: true, captions: false, data }, since).unwrap();
             }
             epochs.push(publisher.stream().epoch());
         }

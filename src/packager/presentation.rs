@@ -140,6 +140,8 @@ struct Entry {
     peak_bps: u64,
     /// Access units dropped because nothing before them could be decoded.
     undecodable: u64,
+    /// An access unit with closed captions has come.
+    captions: bool,
 }
 
 impl Presentation {
@@ -184,6 +186,7 @@ impl Presentation {
             inits: 1,
             peak_bps: 0,
             undecodable: 0,
+            captions: false,
         });
         Ok(id)
     }
@@ -210,6 +213,9 @@ impl Presentation {
             return Ok(());
         };
         self.published = self.published.max(now);
+        if let Some(entry) = self.tracks.get_mut(index) {
+            entry.captions |= unit.captions;
+        }
         match self.leader {
             None => self.wait_for_leader(index, unit, now),
             Some(leader) => {
@@ -587,6 +593,7 @@ impl Presentation {
                     }
                     Format::Aac(_) => 0.0,
                 },
+                captions: entry.captions,
             });
         }
         // A track that has only just begun is waited for, but not for ever.

@@ -101,7 +101,13 @@ fn without_key_frames_segments_are_forced_and_say_so() {
     let mut simulation = Simulation::new(strict);
     let id = simulation.add(video_track());
     let refused = (0..900).find_map(|n| {
-        let unit = crate::media::AccessUnit { dts: n * 3_000, pts: n * 3_000, sync: n == 0, data: [1][..].into() };
+        let unit = crate::media::AccessUnit {
+            dts: n * 3_000,
+            pts: n * 3_000,
+            sync: n == 0,
+            captions: false,
+            data: [1][..].into(),
+        };
         simulation.presentation.push(id, unit, crate::media::WallTime::from_micros(n * 33_333)).err()
     });
     assert!(refused.unwrap().to_string().contains("key frame"));

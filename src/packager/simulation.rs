@@ -54,6 +54,8 @@ pub(crate) struct Simulation {
     pub(crate) catalog: Option<Arc<Catalog>>,
     slabs: BTreeMap<RenditionId, Slab>,
     counter: u8,
+    /// Pictures carry closed captions from this second on.
+    pub(crate) captions_from: Option<f64>,
     /// Where in memory each access unit was when it was published: address and length.
     pub(crate) published: Vec<(usize, usize)>,
 }
@@ -68,6 +70,7 @@ impl Simulation {
             catalog: None,
             slabs: BTreeMap::new(),
             counter: 0,
+            captions_from: None,
             published: Vec::new(),
         }
     }
@@ -84,7 +87,8 @@ impl Simulation {
         slab.extend(&vec![self.counter; bytes]);
         let data = slab.take();
         self.published.push((data.as_ptr() as usize, data.len()));
-        let unit = AccessUnit { dts, pts, sync, data };
+        let captions = id.kind == Kind::Video && self.captions_from.is_some_and(|from| scale.seconds(dts) >= from);
+        let unit = AccessUnit { dts, pts, sync, captions, data };
         let now = WallTime::from_micros(START + scale.micros(dts));
         self.presentation.push(id, unit, now).expect("good media");
         self.look();

@@ -115,7 +115,13 @@ pub(crate) fn fixture() -> Fixture {
 
 /// A catalog of `renditions`, without DASH periods.
 pub(crate) fn catalog(renditions: Vec<Arc<Rendition>>) -> Catalog {
-    let measured = |rendition| Measured { rendition, peak_bps: 2_000_000, average_bps: 1_500_000, frame_rate: 30.0 };
+    let measured = |rendition| Measured {
+        rendition,
+        peak_bps: 2_000_000,
+        average_bps: 1_500_000,
+        frame_rate: 30.0,
+        captions: false,
+    };
     Catalog {
         epoch: epoch(),
         start: WallTime::from_micros(0),

@@ -57,6 +57,11 @@ fn dash_js_plays() {
 }
 
 #[test]
+fn shaka_plays_hls() {
+    assert_plays(Player::Shaka, "/live/clock/index.m3u8", false, "shaka-hls");
+}
+
+#[test]
 fn shaka_plays_dash() {
     assert_plays(Player::Shaka, "/live/clock/manifest.mpd", false, "shaka-dash");
 }

@@ -67,3 +67,12 @@ fn dash_js_does_not_stall() {
         at_most("the number of stalls", report.number("/stalls"), 0.0)
     });
 }
+
+#[test]
+fn shaka_does_not_stall() {
+    judge("Shaka", || {
+        let report = minute(Player::Shaka, "/live/clock/index.m3u8", "shaka");
+        at_most("the first picture", report.number("/startup_ms"), FIRST_PICTURE_MS)?;
+        at_most("the number of stalls", report.number("/stalls"), 0.0)
+    });
+}

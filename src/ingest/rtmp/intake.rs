@@ -216,11 +216,11 @@ impl Intake {
 
     fn unit(&mut self, kind: Kind, timestamp: u32, composition_ms: i32, data: BytesMut) {
         let Some(track) = &self.lane(kind).track else { return };
-        let sync = match &track.format {
-            Format::H264(config) => h264::is_idr(&data, config.nal_length_bytes).ok(),
-            Format::Aac(_) => (!data.is_empty()).then_some(true),
+        let contents = match &track.format {
+            Format::H264(config) => h264::inspect(&data, config.nal_length_bytes).ok(),
+            Format::Aac(_) => (!data.is_empty()).then_some(h264::Contents { idr: true, captions: false }),
         };
-        let Some(sync) = sync else {
+        let Some(h264::Contents { idr: sync, captions }) = contents else {
             self.timeline.count(Repair::Malformed);
             return;
         };
@@ -231,7 +231,7 @@ impl Intake {
                 None => return,
             },
         };
-        self.outputs.push_back(Output::Unit(kind, AccessUnit { dts, pts, sync, data }));
+        self.outputs.push_back(Output::Unit(kind, AccessUnit { dts, pts, sync, captions, data }));
     }
 
     /// A configuration record: a new track, a change, or (most often) the same again.

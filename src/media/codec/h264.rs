@@ -10,10 +10,14 @@ use crate::media::reader::{BitReader, Reader, Truncated};
 pub const MAX_SIDE: u64 = 16_384;
 /// Pictures a second above which VUI timing is taken for nonsense.
 const MAX_FRAME_RATE: u64 = 300;
-/// NAL unit types of coded slices, and of the sequence parameter set. Spec: ITU-T H.264 table 7-1.
+/// NAL unit types of coded slices, supplemental enhancement information and the sequence parameter set. Spec: ITU-T H.264 table 7-1.
 const SLICE: u8 = 1;
 const IDR_SLICE: u8 = 5;
+const SEI: u8 = 6;
 const SPS: u8 = 7;
+/// How caption data begins in an SEI message of registered user data: United States, ATSC, `GA94`, cc_data. No byte of it is ever escaped
+/// by emulation prevention. Spec: ATSC A/72 part 1 §6.4.2, ANSI/SCTE 128-1 §8.1.
+const CAPTIONS: [u8; 8] = [0xB5, 0x00, 0x31, b'G', b'A', b'9', b'4', 0x03];
 
 /// Why a configuration record is refused; the text is shown to the publisher.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -133,13 +137,22 @@ impl Config {
     }
 }
 
-/// Whether the access unit holds an IDR picture. `data` is length-prefixed NAL units as [`Config::nal_length_bytes`] says.
+/// What an access unit holds, as far as anyone but a decoder wants to know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// An IDR picture.
+    pub idr: bool,
+    /// Closed captions (CEA-608 or CEA-708).
+    pub captions: bool,
+}
+
+/// Walks the NAL units of an access unit. `data` is length-prefixed NAL units as [`Config::nal_length_bytes`] says.
 ///
 /// # Errors
 /// [`UnitError`]: the access unit must be dropped, since a player would stop at it.
-pub fn is_idr(data: &[u8], nal_length_bytes: u8) -> Result<bool, UnitError> {
+pub fn inspect(data: &[u8], nal_length_bytes: u8) -> Result<Contents, UnitError> {
     let mut reader = Reader::new(data);
-    let (mut picture, mut idr) = (false, false);
+    let (mut picture, mut contents) = (false, Contents::default());
     while !reader.is_empty() {
         let prefix = reader.take(usize::from(nal_length_bytes)).map_err(|_| UnitError::Length)?;
         let length = prefix.iter().fold(0_u64, |length, byte| length << 8 | u64::from(*byte));
@@ -147,9 +160,10 @@ pub fn is_idr(data: &[u8], nal_length_bytes: u8) -> Result<bool, UnitError> {
         let unit = reader.take(length).map_err(|_| UnitError::Length)?;
         let kind = unit.first().ok_or(UnitError::Length)? & 0x1F;
         picture |= (SLICE..=IDR_SLICE).contains(&kind);
-        idr |= kind == IDR_SLICE;
+        contents.idr |= kind == IDR_SLICE;
+        contents.captions |= kind == SEI && unit.windows(CAPTIONS.len()).any(|bytes| bytes == CAPTIONS);
     }
-    if picture { Ok(idr) } else { Err(UnitError::NoPicture) }
+    if picture { Ok(contents) } else { Err(UnitError::NoPicture) }
 }
 
 struct Sps {
@@ -437,9 +451,10 @@ mod tests {
 
     #[test]
     fn nal_units_are_walked_within_bounds() {
+        let idr = Contents { idr: true, captions: false };
         for (name, data, expected) in [
-            ("IDR after parameter sets", &[0, 0, 0, 2, 0x67, 1, 0, 0, 0, 1, 0x65][..], Ok(true)),
-            ("P slice", &[0, 0, 0, 1, 0x41], Ok(false)),
+            ("IDR after parameter sets", &[0, 0, 0, 2, 0x67, 1, 0, 0, 0, 1, 0x65][..], Ok(idr)),
+            ("P slice", &[0, 0, 0, 1, 0x41], Ok(Contents::default())),
             ("empty NAL unit", &[0, 0, 0, 0], Err(UnitError::Length)),
             ("past the end", &[0, 0, 0, 9, 0x65], Err(UnitError::Length)),
             ("largest length", &[255, 255, 255, 255, 0x65], Err(UnitError::Length)),
@@ -447,10 +462,26 @@ mod tests {
             ("SEI alone", &[0, 0, 0, 1, 0x06], Err(UnitError::NoPicture)),
             ("nothing", &[], Err(UnitError::NoPicture)),
         ] {
-            assert_eq!(is_idr(data, 4), expected, "{name}");
+            assert_eq!(inspect(data, 4), expected, "{name}");
         }
-        assert_eq!(is_idr(&[1, 0x65, 1, 0x41], 1), Ok(true));
-        assert_eq!(is_idr(&[0, 1, 0x65], 2), Ok(true));
+        assert_eq!(inspect(&[1, 0x65, 1, 0x41], 1), Ok(idr));
+        assert_eq!(inspect(&[0, 1, 0x65], 2), Ok(idr));
+    }
+
+    #[test]
+    fn closed_captions_are_found_behind_other_messages_and_nowhere_else() {
+        let with = |kind: u8, message: &[u8]| {
+            let mut unit = vec![1, 0x41, 3 + message.len() as u8, kind, 0, 0];
+            unit.extend_from_slice(message);
+            inspect(&unit, 1).unwrap().captions
+        };
+        assert!(with(
+            SEI,
+            &[4, 14, 0xB5, 0, 0x31, b'G', b'A', b'9', b'4', 3, 0xC1, 0xFF, 0xFC, 0x94, 0x20, 0xFF, 0x80]
+        ));
+        assert!(!with(SEI, &[4, 9, 0xB5, 0, 0x31, b'G', b'A', b'9', b'4', 6, 0x80]), "bar data");
+        assert!(!with(SEI, &[4, 9, 0xB5, 0, 0x31, b'D', b'T', b'G', b'1', 3, 0x80]), "active format");
+        assert!(!with(1, &[0xB5, 0, 0x31, b'G', b'A', b'9', b'4', 3]), "picture data that looks like it");
     }
 
     proptest! {
@@ -469,7 +500,7 @@ mod tests {
                 bytes = all;
             }
             let _ = Config::parse(&bytes);
-            let _ = is_idr(&bytes, 4);
+            let _ = inspect(&bytes, 4);
         }
     }
 }

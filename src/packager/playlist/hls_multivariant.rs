@@ -2,13 +2,16 @@
 //!
 //! Specification: RFC 8216bis-22 §4.4.6, §6.2.4; Apple HLS Authoring Specification 9.1 to 9.15.
 
-use m3u8_rs::{AlternativeMedia, AlternativeMediaType, MasterPlaylist, Resolution, VariantStream};
+use m3u8_rs::{
+    AlternativeMedia, AlternativeMediaType, ClosedCaptionGroupId, InstreamId, MasterPlaylist, Resolution, VariantStream,
+};
 
 use crate::media::{Format, Kind};
 use crate::packager::Catalog;
 use crate::packager::catalog::Measured;
 
 const AUDIO_GROUP: &str = "audio";
+const CAPTIONS_GROUP: &str = "captions";
 
 /// Renders `catalog`, whose renditions must have been measured.
 pub fn render(catalog: &Catalog) -> String {
@@ -20,12 +23,14 @@ pub fn render(catalog: &Catalog) -> String {
         independent_segments: catalog.renditions.iter().any(|measured| measured.rendition.config.require_keyframes),
         ..MasterPlaylist::default()
     };
+    let captions = video.iter().any(|measured| measured.captions);
     if video.is_empty() {
-        playlist.variants = audio.iter().map(|measured| variant(catalog, measured, &[])).collect();
+        playlist.variants = audio.iter().map(|measured| variant(catalog, measured, &[], captions)).collect();
     } else {
         playlist.alternatives =
             audio.iter().enumerate().map(|(index, measured)| media(catalog, measured, index)).collect();
-        playlist.variants = video.iter().map(|measured| variant(catalog, measured, &audio)).collect();
+        playlist.alternatives.extend(captions.then(closed_captions));
+        playlist.variants = video.iter().map(|measured| variant(catalog, measured, &audio, captions)).collect();
     }
     let mut text = Vec::with_capacity(1_024);
     // Writing to a Vec cannot fail.
@@ -38,7 +43,7 @@ fn uri(catalog: &Catalog, measured: &Measured) -> String {
 }
 
 /// Peak and average include the most demanding audio rendition. Spec: RFC 8216bis §4.4.6.2.
-fn variant(catalog: &Catalog, measured: &Measured, audio: &[&Measured]) -> VariantStream {
+fn variant(catalog: &Catalog, measured: &Measured, audio: &[&Measured], captions: bool) -> VariantStream {
     let format = &measured.rendition.init.track.format;
     let mut codecs = vec![format.codec_string()];
     for other in audio {
@@ -59,6 +64,12 @@ fn variant(catalog: &Catalog, measured: &Measured, audio: &[&Measured]) -> Varia
         },
         frame_rate: (measured.frame_rate > 0.0).then(|| (measured.frame_rate * 1_000.0).round() / 1_000.0),
         audio: (!audio.is_empty()).then(|| AUDIO_GROUP.into()),
+        // Without the attribute players offer captions that are not there (AVPlayer) or download segments to look for them (Shaka).
+        closed_captions: Some(if captions {
+            ClosedCaptionGroupId::GroupId(CAPTIONS_GROUP.into())
+        } else {
+            ClosedCaptionGroupId::None
+        }),
         ..VariantStream::default()
     }
 }
@@ -77,6 +88,18 @@ fn media(catalog: &Catalog, measured: &Measured, index: usize) -> AlternativeMed
             Format::Aac(config) => Some(config.channels.to_string()),
             Format::H264(_) => None,
         },
+        ..AlternativeMedia::default()
+    }
+}
+
+/// The first CEA-608 channel, in whose place encoders put captions. Which language they are in nobody has said.
+fn closed_captions() -> AlternativeMedia {
+    AlternativeMedia {
+        media_type: AlternativeMediaType::ClosedCaptions,
+        group_id: CAPTIONS_GROUP.into(),
+        name: String::from("Captions"),
+        autoselect: true,
+        instream_id: Some(InstreamId::CC(1)),
         ..AlternativeMedia::default()
     }
 }
@@ -101,6 +124,16 @@ mod tests {
     #[test]
     fn video_alone_names_no_audio_group() {
         insta::assert_snapshot!("multivariant_video", rendered(&[Kind::Video]));
+    }
+
+    #[test]
+    fn captions_are_declared_once_they_were_seen() {
+        let mut simulation = Simulation::new(Config::default());
+        simulation.captions_from = Some(5.0);
+        simulation.stream(9.0, (30, 1), 60, true, &[Kind::Video, Kind::Audio]);
+        let text = render(simulation.catalog.as_ref().unwrap());
+        insta::assert_snapshot!("multivariant_captions", text);
+        assert!(m3u8_rs::parse_master_playlist(text.as_bytes()).is_ok());
     }
 
     #[test]
