@@ -20,10 +20,10 @@ use crate::config::Config;
 use crate::control::api;
 use crate::control::keys::{Denied, KeyStore};
 use crate::edge::{self, Edge};
-use crate::ingest::publish::Answer;
+use crate::ingest::publish::{Answer, Grant};
 use crate::ingest::{self, Authorise, Credential, PublishRequest, Refusal, RefusalKind};
 use crate::packager;
-use crate::packager::live::Registry;
+use crate::packager::live::{Registry, Takeover};
 use crate::packager::sequence::Sequences;
 
 /// Streams at a time. Each may keep `packager.max_bytes`; the limit on RTMP connections is lower by default.
@@ -201,9 +201,12 @@ impl Authorise for KeyCheck {
             };
             let (keys, name, peer) = (Arc::clone(&self.keys), request.name.clone(), request.peer.ip());
             let checked = tokio::task::spawn_blocking(move || keys.authorize(&name, key.as_deref(), peer)).await;
-            let Err(denied) = checked.map_err(|_| Refusal::new(RefusalKind::Unavailable, "the server is stopping"))?
-            else {
-                return Ok(());
+            let denied = match checked.map_err(|_| Refusal::new(RefusalKind::Unavailable, "the server is stopping"))? {
+                Ok(key) => {
+                    let holder = key.map_or_else(|| String::from("this machine"), |id| format!("key {id}"));
+                    return Ok(Grant { holder, takeover: Takeover::default() });
+                }
+                Err(denied) => denied,
             };
             if let Denied::Store(error) = &denied {
                 tracing::error!(%error, "nobody can publish: the key store cannot be read");

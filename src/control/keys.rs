@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::ConstantTimeEq;
 
 use crate::media::{StreamName, WallTime};
 
@@ -175,23 +175,27 @@ impl KeyStore {
     /// Whether `peer` may publish `stream` with `key`. A stream that has keys needs one of them, from wherever; one that has none can be published
     /// from this machine alone.
     ///
+    /// Gives the id of the key, `None` where no key is needed.
+    ///
     /// # Errors
     /// [`Denied`]. How long it takes does not depend on how much of a key is right.
-    pub fn authorize(&self, stream: &StreamName, key: Option<&str>, peer: IpAddr) -> Result<(), Denied> {
+    pub fn authorize(&self, stream: &StreamName, key: Option<&str>, peer: IpAddr) -> Result<Option<String>, Denied> {
         let keys = self.read().map_err(Denied::Store)?;
         let wanted = stream.to_string();
         let mut of_stream = keys.iter().filter(|known| known.stream == wanted).peekable();
         if of_stream.peek().is_none() {
             let here = peer.to_canonical().is_loopback();
-            return if here { Ok(()) } else { Err(Denied::LoopbackOnly(stream.clone())) };
+            return if here { Ok(None) } else { Err(Denied::LoopbackOnly(stream.clone())) };
         }
         let key = key.ok_or_else(|| Denied::KeyNeeded(stream.clone()))?;
         let given = hex(&Sha256::digest(key.as_bytes().get(..MAX_KEY_LEN).unwrap_or(key.as_bytes())));
-        let mut right = Choice::from(0);
+        let mut right = None;
         for known in of_stream {
-            right |= known.sha256.as_bytes().ct_eq(given.as_bytes());
+            if bool::from(known.sha256.as_bytes().ct_eq(given.as_bytes())) {
+                right = Some(known.id.clone());
+            }
         }
-        if bool::from(right) { Ok(()) } else { Err(Denied::WrongKey(stream.clone())) }
+        right.map(Some).ok_or_else(|| Denied::WrongKey(stream.clone()))
     }
 
     /// The keys as the file holds them now. Without a file there are none.

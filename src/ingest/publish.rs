@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 
 use crate::media::StreamName;
+use crate::packager::live::Takeover;
 
 /// What a publisher shows to be let in. `Debug` hides it, so that it reaches no log.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -94,8 +95,17 @@ impl Refusal {
     }
 }
 
+/// A yes: who the publisher is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// By what the publisher is known again: two requests with the same holder are the same person. Names a credential, never holds one.
+    pub holder: String,
+    /// What happens to a running publisher with the same holder.
+    pub takeover: Takeover,
+}
+
 /// What [`Authorise::authorise`] returns: an answer that may need the repository.
-pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>>;
+pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Grant, Refusal>> + Send + 'a>>;
 
 /// Decides who may publish.
 pub trait Authorise: Send + Sync {

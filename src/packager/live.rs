@@ -28,6 +28,18 @@ pub struct PublisherInfo {
     pub peer: SocketAddr,
     /// When publishing was accepted.
     pub since: WallTime,
+    /// By what the publisher is known again; names a credential, never holds one.
+    pub holder: String,
+}
+
+/// When a publisher takes a stream over from a running publisher with the same holder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Takeover {
+    /// When the running one has brought no media for two seconds: its connection is half dead.
+    #[default]
+    WhenSilent,
+    /// At once.
+    Always,
 }
 
 /// Why a stream cannot be published now.
@@ -106,6 +118,8 @@ pub struct Stream {
     name: StreamName,
     epoch: Epoch,
     publisher: PublisherInfo,
+    /// Why the publisher must go, once it must.
+    stop: watch::Sender<Option<String>>,
     catalog: watch::Sender<Arc<Catalog>>,
     windows: RwLock<BTreeMap<RenditionId, watch::Sender<Arc<Window>>>>,
 }
@@ -124,6 +138,11 @@ impl Stream {
     /// Who brings it.
     pub fn publisher(&self) -> &PublisherInfo {
         &self.publisher
+    }
+
+    /// Sends the publisher away; it is told `words`.
+    pub fn stop(&self, words: impl Into<String>) {
+        self.stop.send_replace(Some(words.into()));
     }
 
     /// Watches renditions, rates, periods and the end.
@@ -206,6 +225,7 @@ impl Registry {
             name: name.clone(),
             epoch,
             publisher,
+            stop: watch::Sender::new(None),
             catalog: watch::Sender::new(empty),
             windows: RwLock::default(),
         });
@@ -339,6 +359,16 @@ impl Publisher {
         &self.shared.stream
     }
 
+    /// Resolves, with the words to say, when the publisher must go. Cancel-safe.
+    pub async fn stopped(&self) -> String {
+        let mut stop = self.shared.stream.stop.subscribe();
+        match stop.wait_for(Option::is_some).await.map(|words| words.clone()) {
+            Ok(Some(words)) => words,
+            // The sender lives as long as the stream, which the publisher owns.
+            _ => std::future::pending().await,
+        }
+    }
+
     /// Adds a track; its rendition appears with its first segment.
     ///
     /// # Errors
@@ -431,7 +461,7 @@ mod tests {
         let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
         let mut epochs = Vec::new();
         for _ in 0..3 {
-            let info = PublisherInfo { protocol: "rtmp", peer, since };
+            let info = PublisherInfo { protocol: "rtmp", peer, since, holder: "test".into() };
             let mut publisher = registry.publish("live/me".parse().unwrap(), info).await.unwrap();
             let track = init(Kind::Audio, 0).track.clone();
             let samples = i64::from(track.timescale.hz()) / 50;

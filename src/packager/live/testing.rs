@@ -24,8 +24,10 @@ impl Stream {
             protocol: "rtmp",
             peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
             since: WallTime::from_micros(0),
+            holder: "test".into(),
         };
-        Arc::new(Self { name, epoch, publisher, catalog, windows: RwLock::new(windows.into_iter().collect()) })
+        let stop = watch::Sender::new(None);
+        Arc::new(Self { name, epoch, publisher, stop, catalog, windows: RwLock::new(windows.into_iter().collect()) })
     }
 }
 

@@ -134,6 +134,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 self.session.reject(Instant::now(), Refusal::new(RefusalKind::Unavailable, words))?;
                 return Ok(());
             }
+            words = stopped(self.publishing.as_ref()) => {
+                self.publishing = None;
+                self.session.reject(Instant::now(), Refusal::new(RefusalKind::Denied, words))?;
+                return Ok(());
+            }
             read = self.stream.read_buf(&mut self.input), if self.session.wants_input(self.input.len()) => {
                 match read {
                     Ok(0) | Err(_) => return Err(End::Peer),
@@ -215,8 +220,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     async fn publish(&self, request: PublishRequest) -> Result<Publishing, Refusal> {
-        self.context.authorise.authorise(&request).await?;
-        let info = PublisherInfo { protocol: request.protocol, peer: self.peer, since: wall_time() };
+        let grant = self.context.authorise.authorise(&request).await?;
+        let info =
+            PublisherInfo { protocol: request.protocol, peer: self.peer, since: wall_time(), holder: grant.holder };
         let publisher = self.context.registry.publish(request.name, info).await.map_err(|error| {
             let kind = match &error {
                 PublishError::AlreadyLive { .. } => RefusalKind::BadName,
@@ -263,6 +269,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
         })
         .await;
+    }
+}
+
+/// Resolves when what is being published must stop; never where nothing is.
+async fn stopped(publishing: Option<&Publishing>) -> String {
+    match publishing {
+        Some(publishing) => publishing.publisher.stopped().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -11,8 +11,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::ingest::publish::{Answer, Credential, PublishRequest, Refusal, RefusalKind};
+use crate::ingest::publish::{Answer, Credential, Grant, PublishRequest, Refusal, RefusalKind};
 use crate::media::StreamName;
+use crate::packager::live::Takeover;
 use crate::packager::sequence::Sequences;
 
 /// Lets in who shows the key `good`; panics on `panic`.
@@ -22,7 +23,9 @@ impl Authorise for OneKey {
     fn authorise<'a>(&'a self, request: &'a PublishRequest) -> Answer<'a> {
         Box::pin(async move {
             match &request.credential {
-                Credential::Key(key) if key == "good" => Ok(()),
+                Credential::Key(key) if key == "good" => {
+                    Ok(Grant { holder: "good".into(), takeover: Takeover::default() })
+                }
                 Credential::Key(key) if key == "panic" => panic!("as a mistake of ours would"),
                 _ => Err(Refusal::new(RefusalKind::Unauthorized, "the stream key is not known")),
             }
