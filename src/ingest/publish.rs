@@ -1,11 +1,14 @@
 //! Who wants to publish what, and who decides. Every ingest protocol asks the same question; `control` answers it, `app` wires the two.
 
 use std::fmt;
+#[cfg(feature = "server")]
 use std::future::Future;
 use std::net::SocketAddr;
+#[cfg(feature = "server")]
 use std::pin::Pin;
 
 use crate::media::StreamName;
+#[cfg(feature = "server")]
 use crate::packager::live::Takeover;
 
 /// What a publisher shows to be let in. `Debug` hides it, so that it reaches no log.
@@ -96,6 +99,7 @@ impl Refusal {
 }
 
 /// A yes: who the publisher is.
+#[cfg(feature = "server")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     /// By what the publisher is known again: two requests with the same holder are the same person. Names a credential, never holds one.
@@ -105,9 +109,11 @@ pub struct Grant {
 }
 
 /// What [`Authorise::authorise`] returns: an answer that may need the repository.
+#[cfg(feature = "server")]
 pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Grant, Refusal>> + Send + 'a>>;
 
 /// Decides who may publish.
+#[cfg(feature = "server")]
 pub trait Authorise: Send + Sync {
     /// Lets the publisher in, or refuses in words. Called once per request, before the stream exists; the caller gives up after some
     /// seconds and drops the future, which must leave nothing behind.

@@ -23,4 +23,4 @@ pub use access_unit::AccessUnit;
 pub use name::{Epoch, RenditionId, StreamName};
 pub use slab::Slab;
 pub use time::{MediaTime, Timescale, WallTime};
-pub use track::{Format, Kind, Track};
+pub use track::{Format, Kind, Sound, Track};

@@ -99,7 +99,7 @@ fn audio_is_counted_in_samples() {
     timeline.set_audio(44_100, 1_024);
     for n in 0..10_000_i64 {
         // Jitter of a capture callback.
-        let jitter = (n * 7) % 40;
+        let jitter = (n * 7) % 20;
         let ms = n * 1_024 * 1_000 / 44_100 + jitter;
         assert_eq!(timeline.audio(ms as u32), Some(n * 1_024));
     }
