@@ -48,6 +48,8 @@ struct Family {
     loss: i64,
     /// Seconds between jumps of the clock by hours; 0 for none.
     jumps: i64,
+    /// One of so many access units is stamped with a time that is hours off; 0 for none.
+    outliers: i64,
     /// The first stamp.
     start: i64,
     /// Sound is stamped by a clock that is so far from the picture's.
@@ -68,6 +70,7 @@ const PLAIN: Family = Family {
     clock_ppm: 0,
     loss: 0,
     jumps: 0,
+    outliers: 0,
     start: 5_000_000,
     apart: 0,
     late_audio: 0,
@@ -137,7 +140,8 @@ impl<'a> Sender<'a> {
                 (0, _) => at + SECOND * 1_000 / (1_000 + self.random.below(119_000)),
                 (pictures, seconds) => self.pictures * SECOND * seconds / pictures,
             };
-            return Due::Picture(at, self.stamp(at) as u32);
+            let stamp = self.stamp(at) + self.outlier();
+            return Due::Picture(at, stamp as u32);
         }
         self.frames += 1;
         self.frames_sent += 1;
@@ -153,7 +157,15 @@ impl<'a> Sender<'a> {
                 self.family.start + self.jumped + (self.frames - 1) * frame_ms
             }
         };
+        let stamp = stamp + self.outlier();
         Due::Sound(sound_at, (stamp + self.family.apart) as u32)
+    }
+
+    fn outlier(&mut self) -> i64 {
+        if self.family.outliers == 0 || self.random.below(self.family.outliers) > 0 {
+            return 0;
+        }
+        [37_600_000, -9_800_000, -50_000, 15_000][self.random.below(4) as usize]
     }
 }
 
@@ -280,6 +292,14 @@ fn the_clock_jumps_by_hours_all_day() {
     run(&Family { name: "jumps and lost frames", jumps: 613, loss: 2_000, ..PLAIN });
     run(&Family { name: "jumps at any rate", jumps: 613, fps: (0, 1), ..PLAIN });
     run(&Family { name: "jumps of two clocks", jumps: 613, apart: -3_600_000, ..PLAIN });
+}
+
+/// mediamtx PR #6255: recorders that stamp a frame every few seconds with a time that is hours away.
+#[test]
+fn single_stamps_that_are_hours_off_move_nothing() {
+    let repairs = run(&Family { name: "outliers", outliers: 200, ..PLAIN });
+    assert!(repairs.count(Repair::Jump) > 100);
+    run(&Family { name: "outliers at any rate", outliers: 200, fps: (0, 1), rate: 44_100, ..PLAIN });
 }
 
 /// OvenMediaEngine #1686: a segment of 4,294,967 s when the 32-bit clock wraps.
