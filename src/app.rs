@@ -23,7 +23,7 @@ use crate::edge::{self, Edge};
 use crate::ingest::publish::{Answer, Grant};
 use crate::ingest::{self, Authorise, Credential, PublishRequest, Refusal, RefusalKind};
 use crate::packager;
-use crate::packager::live::{Registry, Takeover};
+use crate::packager::live::{Limits, Registry, Takeover};
 use crate::packager::sequence::Sequences;
 
 /// Streams at a time. Each may keep `packager.max_bytes`; the limit on RTMP connections is lower by default.
@@ -68,7 +68,7 @@ impl App {
         let registry = Registry::new(
             packaging,
             Sequences::new(&config.data_dir),
-            MAX_STREAMS,
+            Limits { max_streams: MAX_STREAMS, resume_window: config.ingest.resume_window },
             packager::live::Metrics::register(&metrics)?,
         );
         let keys = Arc::new(KeyStore::new(&config.data_dir));

@@ -66,6 +66,10 @@ pub(crate) struct Simulation {
     pub(crate) catalog: Option<Arc<Catalog>>,
     slabs: BTreeMap<RenditionId, Slab>,
     counter: u8,
+    /// The publisher is another one: it goes on with the renditions that there are.
+    pub(crate) rejoining: bool,
+    /// How much later than its own timeline says a publisher's media arrives, microseconds.
+    pub(crate) shift: i64,
     /// Pictures carry closed captions from this second on.
     pub(crate) captions_from: Option<f64>,
     /// The sound that [`stream`](Self::stream) publishes.
@@ -84,6 +88,8 @@ impl Simulation {
             catalog: None,
             slabs: BTreeMap::new(),
             counter: 0,
+            rejoining: false,
+            shift: 0,
             captions_from: None,
             audio: audio_track(),
             published: Vec::new(),
@@ -91,7 +97,23 @@ impl Simulation {
     }
 
     pub(crate) fn add(&mut self, track: Track) -> RenditionId {
-        self.presentation.add_track(track).expect("a good track")
+        let result =
+            if self.rejoining { self.presentation.rejoin_track(0, track) } else { self.presentation.add_track(track) };
+        result.expect("a good track")
+    }
+
+    /// The publisher goes away at `at`, microseconds after the start; another one comes `outage` later.
+    pub(crate) fn outage(&mut self, at: i64, outage: i64) {
+        self.presentation.interrupt(WallTime::from_micros(START + at));
+        self.look();
+        let mut now = at;
+        while now < at + outage {
+            let due = self.presentation.pass(WallTime::from_micros(START + now)).expect("interrupted");
+            self.look();
+            now = now.max(due.micros() - START).max(now + 1_000);
+        }
+        self.rejoining = true;
+        self.shift = at + outage;
     }
 
     /// One access unit of `bytes` bytes through the track's slab, arriving when it is due.
@@ -104,7 +126,7 @@ impl Simulation {
         self.published.push((data.as_ptr() as usize, data.len()));
         let captions = id.kind == Kind::Video && self.captions_from.is_some_and(|from| scale.seconds(dts) >= from);
         let unit = AccessUnit { dts, pts, sync, captions, data };
-        let now = WallTime::from_micros(START + scale.micros(dts));
+        let now = WallTime::from_micros(START + self.shift + scale.micros(dts));
         self.presentation.push(id, unit, now).expect("good media");
         self.look();
     }
