@@ -55,6 +55,8 @@ pub struct Show {
     tracks: Vec<(RenditionId, Timescale, i64)>,
     slab: Slab,
     arrived: WallTime,
+    /// The publisher is gone and may come back.
+    idle: bool,
     over: bool,
 }
 
@@ -69,6 +71,7 @@ impl Show {
             tracks: Vec::new(),
             slab: Slab::default(),
             arrived: WallTime::from_micros(START),
+            idle: false,
             over: false,
         }
     }
@@ -91,7 +94,7 @@ impl Show {
         let action = choices.byte();
         match action {
             0xF0..=0xF4 => {
-                if self.tracks.len() < 4 {
+                if self.tracks.len() < 4 && !self.idle {
                     let track = if action & 1 == 0 { video() } else { audio(choices.below(5)) };
                     let scale = track.timescale;
                     if let Ok(id) = self.presentation.add_track(track) {
@@ -100,21 +103,49 @@ impl Show {
                 }
             }
             0xF5 => {
-                let Some((id, scale, _)) = self.pick(choices) else { return };
-                let track = if id.kind == Kind::Video { video() } else { audio(choices.below(5)) };
-                // A change of the audio's rate is a track of another timescale: the timeline rescales its times.
-                if track.timescale == scale {
-                    self.presentation.set_track(id, track).expect("a good track");
+                if self.tracks.is_empty() || self.idle {
+                    return;
                 }
+                let index = choices.below(self.tracks.len());
+                let (id, scale, dts) = self.tracks[index];
+                let track = if id.kind == Kind::Video { video() } else { audio(choices.below(5)) };
+                // The timeline rescales the times of a track that changes its rate.
+                self.tracks[index] = (id, track.timescale, scale.rescale(dts, track.timescale) + 1);
+                self.presentation.set_track(id, track).expect("a good track");
             }
             0xF6 => self.arrived = self.arrived.plus_micros(i64::from(choices.word() % 40_000_000)),
-            _ => self.unit(action, choices),
+            0xF7 => {
+                self.presentation.interrupt(self.arrived);
+                self.idle = self.presentation.can_resume();
+                if !self.idle {
+                    self.tracks.clear();
+                }
+            }
+            0xF8 if self.idle => {
+                self.arrived = self.arrived.plus_micros(i64::from(choices.word() % 30_000_000));
+                let due = self.presentation.pass(self.arrived).expect("it is interrupted");
+                assert!(due > self.arrived, "{due:?} at {:?}", self.arrived);
+            }
+            _ => {
+                if self.idle {
+                    self.rejoin(choices);
+                }
+                self.unit(action, choices);
+            }
         }
         self.look();
     }
 
-    fn pick(&self, choices: &mut Choices<'_>) -> Option<(RenditionId, Timescale, i64)> {
-        self.tracks.get(choices.below(self.tracks.len().max(1))).copied()
+    /// Another publisher, or the same, with a timeline of its own.
+    fn rejoin(&mut self, choices: &mut Choices<'_>) {
+        self.idle = false;
+        for (id, scale, dts) in std::mem::take(&mut self.tracks) {
+            let track = if id.kind == Kind::Video { video() } else { audio(choices.below(5)) };
+            let new = track.timescale;
+            let id = self.presentation.rejoin_track(id.index, track).expect("a good track");
+            let dts = if choices.below(2) == 0 { 0 } else { scale.rescale(dts, new) + 1 };
+            self.tracks.push((id, new, dts));
+        }
     }
 
     fn unit(&mut self, action: u8, choices: &mut Choices<'_>) {
