@@ -10,3 +10,4 @@ mod fidelity;
 mod hostile;
 mod low_latency;
 mod publishers;
+mod resume;

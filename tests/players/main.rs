@@ -130,6 +130,48 @@ fn our_page_survives_a_broken_publisher() {
     browser.wait_state(&["live"], PICTURE);
 }
 
+/// Plays, loses its publisher for `OUTAGE`, and must go on by itself with another encoder, in the same page.
+#[track_caller]
+fn assert_plays_through(player: Player, path: &str, name: &str) {
+    const OUTAGE: Duration = Duration::from_secs(10);
+    let server = Server::resuming("30s");
+    let publisher = Publisher::clock(&server.publish_url("clock"));
+    server.wait_live("clock", 2);
+    let mut browser = Browser::open(player, &server.url(path), true);
+    browser.wait_picture(PICTURE);
+    browser.watch(Duration::from_secs(6));
+    publisher.cut();
+    browser.watch(OUTAGE);
+    let _back = Publisher::clock_of(&server.publish_url("clock"), (1280, 720), 24);
+    browser.watch(Duration::from_secs(10));
+    let report = browser.report();
+    println!("{name}: {report}");
+    assert_eq!(report.0["errors"].as_array().map(Vec::len), Some(0), "{report}");
+    assert_eq!(
+        (report.number("/width"), report.number("/height")),
+        (1280.0, 720.0),
+        "the new encoder is seen: {report}"
+    );
+    // Playing stood still for the outage, during which the timeline went on.
+    assert!(report.number("/stall_ms") < 14_000.0, "{report}");
+    assert!(report.number("/drawn_ms/p50") < 4_000.0, "what is shown is live: {report}");
+}
+
+#[test]
+fn hls_js_plays_through_an_outage_and_another_encoder() {
+    assert_plays_through(Player::HlsJs, "/live/clock/index.m3u8", "hls.js through an outage");
+}
+
+#[test]
+fn dash_js_plays_through_an_outage_and_another_encoder() {
+    assert_plays_through(Player::DashJs, "/live/clock/manifest.mpd", "dash.js through an outage");
+}
+
+#[test]
+fn our_page_plays_through_an_outage_and_another_encoder() {
+    assert_plays_through(Player::Page, "/live/clock", "our page through an outage");
+}
+
 #[test]
 fn streams_page_lists_what_is_live() {
     let server = Server::start();
