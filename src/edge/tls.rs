@@ -93,14 +93,6 @@ impl Certificate {
     }
 }
 
-/// [`Certificate::load`] and its [`acceptor`](Certificate::acceptor) in one, for a certificate that stays.
-///
-/// # Errors
-/// [`Error`], naming the file.
-pub fn acceptor(config: &Config, data_dir: &Path) -> Result<TlsAcceptor, Error> {
-    Certificate::load(config, data_dir)?.acceptor()
-}
-
 fn read(config: &Config, data_dir: &Path) -> Result<CertifiedKey, Error> {
     let (certificate, private_key) = match (&config.certificate, &config.private_key) {
         (Some(certificate), Some(private_key)) => (certificate.clone(), private_key.clone()),
@@ -169,12 +161,12 @@ mod tests {
     #[test]
     fn a_certificate_is_made_once_and_its_key_is_private() {
         let dir = tempfile::tempdir().expect("a folder");
-        acceptor(&Config::default(), dir.path()).expect("made");
+        Certificate::load(&Config::default(), dir.path()).expect("made").acceptor().expect("usable");
         let key = dir.path().join("tls/private_key.pem");
         let mode = fs::metadata(&key).expect("kept").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let before = fs::read(&key).expect("readable");
-        acceptor(&Config::default(), dir.path()).expect("used again");
+        Certificate::load(&Config::default(), dir.path()).expect("used again");
         assert_eq!(fs::read(&key).expect("readable"), before);
     }
 
@@ -194,7 +186,7 @@ mod tests {
         let path = dir.path().join("a.pem");
         fs::write(&path, "nonsense").expect("written");
         let config = Config { certificate: Some(path.clone()), private_key: Some(path), ..Config::default() };
-        let error = acceptor(&config, dir.path()).err().expect("refused").to_string();
+        let error = Certificate::load(&config, dir.path()).expect_err("refused").to_string();
         assert!(error.contains("a.pem"), "{error}");
     }
 }

@@ -56,7 +56,7 @@ async fn check(context: &Context, headers: &HeaderMap, peer: Option<SocketAddr>)
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             Err(response)
         }
-        Ok(Ok(None)) => without_keys(headers, peer),
+        Ok(Ok(None)) => without_keys(headers, peer).map_err(forbidden),
         Ok(Err(error)) => {
             tracing::error!(%error, "nobody can operate the server: the key store cannot be read");
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the key store cannot be read; the log says why")
@@ -66,19 +66,17 @@ async fn check(context: &Context, headers: &HeaderMap, peer: Option<SocketAddr>)
     }
 }
 
-fn without_keys(headers: &HeaderMap, peer: SocketAddr) -> Result<(), Response> {
+fn without_keys(headers: &HeaderMap, peer: SocketAddr) -> Result<(), &'static str> {
     if !peer.ip().to_canonical().is_loopback() {
-        return Err(forbidden(
+        return Err(
             "without an API key this can be done from the server's own machine alone; make one: rillcast key add --api",
-        ));
+        );
     }
     if headers.contains_key(FORWARDED) || headers.contains_key(X_FORWARDED_FOR) {
-        return Err(forbidden("this came through a proxy, so it needs an API key; make one: rillcast key add --api"));
+        return Err("this came through a proxy, so it needs an API key; make one: rillcast key add --api");
     }
     if headers.get_all(ORIGIN).iter().any(|origin| !is_this_machine(origin)) {
-        return Err(forbidden(
-            "a page of another site asks for this, so it needs an API key; make one: rillcast key add --api",
-        ));
+        return Err("a page of another site asks for this, so it needs an API key; make one: rillcast key add --api");
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `/api/v1/keys` and `/api/v1/tokens`: who may publish and watch.
 
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -211,8 +212,9 @@ pub(super) async fn add(
 pub(super) async fn revoke(
     State(context): State<Context>,
     Path(id): Path<String>,
-    Query(how): Query<Revoke>,
+    how: Result<Query<Revoke>, QueryRejection>,
 ) -> Result<StatusCode, Problem> {
+    let Query(how) = how.map_err(|rejection| Problem::new(StatusCode::BAD_REQUEST, rejection.body_text()))?;
     let (store, wanted) = (context.access.keys().clone(), id.clone());
     let revoked = blocking(move || store.revoke(&wanted)).await?;
     let Some(revoked) = revoked else {

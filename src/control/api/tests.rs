@@ -173,6 +173,7 @@ async fn keys_are_made_listed_and_revoked() {
     }
     let path = format!("/api/v1/keys/{}", made["id"].as_str().expect("an id"));
     let revoke = async |path: &str| client.ask(Method::DELETE, path, "127.0.0.1", &[], "").await.0;
+    assert_eq!(revoke(&format!("{path}?kik=true")).await, StatusCode::BAD_REQUEST);
     assert_eq!(revoke(&path).await, StatusCode::NO_CONTENT);
     assert_eq!(revoke(&path).await, StatusCode::NOT_FOUND);
 }
