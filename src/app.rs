@@ -30,7 +30,7 @@ use crate::edge::tls::Certificate;
 use crate::edge::{self, Edge};
 use crate::ingest;
 use crate::packager;
-use crate::packager::live::Registry;
+use crate::packager::live::{Limits, Registry};
 use crate::packager::sequence::Sequences;
 
 /// Streams at a time. Each may keep `packager.max_bytes`; the limit on RTMP connections is lower by default.
@@ -80,7 +80,7 @@ impl App {
         let registry = Registry::new(
             packaging,
             Sequences::new(&config.data_dir),
-            MAX_STREAMS,
+            Limits { max_streams: MAX_STREAMS, resume_window: config.ingest.resume_window },
             packager::live::Metrics::register(&metrics)?,
         );
         let keys = Arc::new(KeyStore::new(&config.data_dir));

@@ -26,6 +26,8 @@ pub struct Window {
     pub next_part: u64,
     /// No part and no segment will follow.
     pub ended: bool,
+    /// Nothing comes at present: gaps follow one another until media does.
+    pub waiting: bool,
     /// Counts the windows of this rendition.
     pub version: u64,
     /// Playlist text of this window, made when first asked for.

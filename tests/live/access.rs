@@ -201,10 +201,19 @@ fn a_publisher_is_kicked_and_its_key_taken_back() {
     let path = format!("/api/v1/keys/{}?kick=true", made["id"].as_str().expect("an id"));
     assert_eq!(http::send(server.http(), "DELETE", &path, &[], "").status, 204);
     second.wait(TOLD);
+    let epoch = server.stream("show").expect("it waits for its publisher")["epoch"].clone();
+    let again = post(&server, "/api/v1/streams/live/show/kick", &json!(null));
+    assert_eq!(again.status, 409, "nobody is there: {}", again.text());
     let other = key(&server, &["live/show"]);
     assert_refused(&url, "the key is not one of live/show");
     let _third = Publisher::ffmpeg(&server.publish_url(&other), &Source::default());
-    wait_for("the other key to work", TOLD, || server.stream("show").filter(|stream| stream["state"] == "live"));
+    let live = || server.stream("show").filter(|stream| stream["state"] == "live");
+    wait_for("the other key to work", TOLD, live);
+    assert_eq!(server.stream("show").expect("it goes on")["epoch"], epoch, "viewers stayed");
+    assert_eq!(post(&server, "/api/v1/streams/live/show/end", &json!({"words": "good night"})).status, 204);
+    assert!(server.get("/live/show/index.m3u8").status == 200, "its end can be watched");
+    assert_eq!(server.stream("show").expect("a short while ago")["state"], "ended");
+    assert_eq!(post(&server, "/api/v1/streams/live/show/end", &json!(null)).status, 409);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::control::access::token::{self, Action, Claims};
 use crate::control::file;
 use crate::control::keys::{ApiKey, Conditions, Key, Revoked};
 use crate::media::Limits;
-use crate::packager::live::{Takeover, now};
+use crate::packager::live::{State as Presence, Takeover, now};
 
 /// All keys, without their secrets.
 #[derive(Debug, Serialize, ToSchema)]
@@ -222,7 +222,7 @@ pub(super) async fn revoke(
     };
     if let (Revoked::Stream(_), true) = (&revoked, how.kick) {
         let holder = holder_of_key(&id);
-        for stream in context.registry.streams().iter().filter(|stream| !stream.has_ended()) {
+        for stream in context.registry.streams().iter().filter(|stream| stream.state() == Presence::Live) {
             if stream.publisher().holder == holder {
                 stream.stop("the key was revoked");
             }

@@ -139,6 +139,7 @@ impl Modify for Bearer {
 pub fn router(context: Context) -> Router {
     let guarded = OpenApiRouter::new()
         .routes(routes!(operate::kick))
+        .routes(routes!(operate::end))
         .routes(routes!(operate::reload))
         .routes(routes!(keys::list, keys::add))
         .routes(routes!(keys::revoke))

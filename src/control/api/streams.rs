@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::{Context, Problem};
 use crate::media::{Format, Kind, StreamName, WallTime};
 use crate::packager::catalog::Measured;
-use crate::packager::live::Stream;
+use crate::packager::live::{State as Presence, Stream};
 
 /// All streams.
 #[derive(Debug, Serialize, ToSchema)]
@@ -137,10 +137,10 @@ fn view(stream: &Stream, context: &Context) -> View {
     View {
         app: name.app().to_owned(),
         name: name.name().to_owned(),
-        state: match (catalog.ended, catalog.renditions.is_empty()) {
-            (true, _) => Life::Ended,
-            (false, true) => Life::Waiting,
-            (false, false) => Life::Live,
+        state: match (stream.state(), catalog.renditions.is_empty()) {
+            (Presence::Ended, _) => Life::Ended,
+            (Presence::Live, false) => Life::Live,
+            _ => Life::Waiting,
         },
         epoch: stream.epoch().to_string(),
         started_at: WallTime::from_micros(started).rfc3339(),

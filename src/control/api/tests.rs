@@ -52,6 +52,7 @@ fn guarded() -> Vec<(Method, String)> {
     assert!(document["components"]["securitySchemes"]["api_key"].is_object());
     vec![
         (Method::POST, KICK.into()),
+        (Method::POST, "/api/v1/streams/live/me/end".into()),
         (Method::POST, "/api/v1/reload".into()),
         (Method::GET, "/api/v1/keys".into()),
         (Method::POST, "/api/v1/keys".into()),
@@ -134,6 +135,7 @@ async fn an_api_key_is_needed_once_there_is_one_and_good_from_anywhere() {
 async fn a_publisher_is_told_why_it_is_sent_away() {
     let client = client();
     assert_eq!(client.post("/api/v1/streams/live/nobody/kick", "").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(client.post("/api/v1/streams/live/nobody/end", "").await.0, StatusCode::NOT_FOUND);
     for wrong in [r#"{"words": ""}"#, r#"{"words": "a\nb"}"#, r#"{"word": "x"}"#, r#"{"words": 1}"#, "{", "[[[["] {
         let (status, problem) = client.post(KICK, wrong).await;
         assert_eq!((status, problem["status"].as_u64()), (StatusCode::BAD_REQUEST, Some(400)), "{wrong}");

@@ -232,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let grant = self.context.authorise.authorise(&request).await?;
         let info =
             PublisherInfo { protocol: request.protocol, peer: self.peer, since: wall_time(), holder: grant.holder };
-        let publisher = self.context.registry.publish(request.name, info).await.map_err(|error| {
+        let publisher = self.context.registry.publish(request.name, info, grant.takeover).await.map_err(|error| {
             let kind = match &error {
                 PublishError::AlreadyLive { .. } => RefusalKind::BadName,
                 PublishError::TooManyStreams(_) => RefusalKind::Unavailable,
