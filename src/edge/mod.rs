@@ -7,7 +7,8 @@
 //!   handler ── route (pure) ──► live ── blocking (pure) ──► window, catalog of the packager
 //!        │                       │        waiting: how many are held
 //!        │                       └── mpd: rendered once ── tail: a segment while it is made
-//!        ├──► pages (embedded)            viewers: an estimate
+//!        ├──► access: who may watch       viewers: an estimate
+//!        ├──► pages (embedded)
 //!        └──► the API, a tower service that the app puts in
 //!        │
 //!        ▼ response
@@ -20,6 +21,7 @@
 //!
 //! Specifications: RFC 9110, 9111, 9112, 9113, 9218, 9457; RFC 8216bis-22 §6.2; ISO/IEC 23009-1 (segments in the making).
 
+pub mod access;
 pub mod blocking;
 pub mod body;
 pub mod config;
@@ -53,6 +55,7 @@ mod viewers;
 #[cfg(feature = "server")]
 mod waiting;
 
+pub use access::MayWatch;
 pub use config::Config;
 #[cfg(feature = "server")]
 pub use handler::{Api, Edge};

@@ -10,6 +10,7 @@
 //! who may publish (`control`, through [`publish::Authorise`]).
 
 pub mod config;
+pub mod limits;
 #[cfg(feature = "server")]
 pub mod metrics;
 pub mod publish;

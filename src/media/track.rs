@@ -30,6 +30,14 @@ impl Format {
         }
     }
 
+    /// Width and height in pixels; `None` for sound.
+    pub fn resolution(&self) -> Option<(u16, u16)> {
+        match self {
+            Self::H264(config) => Some((config.width, config.height)),
+            Self::Aac(_) => None,
+        }
+    }
+
     /// The RFC 6381 string for CODECS and @codecs.
     pub fn codec_string(&self) -> String {
         match self {

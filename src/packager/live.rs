@@ -45,7 +45,8 @@ pub struct PublisherInfo {
 }
 
 /// When a publisher takes a stream over from a running publisher with the same holder.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Takeover {
     /// When the running one has brought no media for two seconds: its connection is half dead.
     #[default]

@@ -169,6 +169,11 @@ impl Server {
         &mut self.process
     }
 
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// Its data folder.
     pub fn data(&self) -> &Path {
         self.data.path()

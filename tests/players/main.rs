@@ -8,9 +8,11 @@ mod common;
 use std::time::Duration;
 
 use common::browser::{Browser, Player};
+use common::http;
 use common::keep;
 use common::publisher::Publisher;
 use common::server::Server;
+use common::wait_for;
 
 /// For the first picture on a machine that also encodes and builds.
 const PICTURE: Duration = Duration::from_secs(30);
@@ -39,6 +41,26 @@ fn assert_plays(player: Player, path: &str, secure: bool, name: &str) {
 #[test]
 fn our_page_plays() {
     assert_plays(Player::Page, "/live/clock", false, "page");
+}
+
+#[test]
+fn our_page_and_dash_js_play_by_a_signed_url() {
+    let server = Server::start_with(&[("RILLCAST__ACCESS__WATCH", "token")]);
+    let _publisher = Publisher::clock(&server.publish_url("clock"));
+    let wanted = r#"{"action": "watch", "stream": "live/clock", "expires_in": 600}"#;
+    let signed = http::send(server.http(), "POST", "/api/v1/tokens", &[], wanted).text();
+    let signed: serde_json::Value = serde_json::from_str(&signed).expect("the API speaks JSON");
+    let page = signed["url"].as_str().expect("where to watch");
+    // dash.js sets its clock by the address that the MPD gives, which lies below the token too.
+    for (player, path) in [(Player::Page, page.to_owned()), (Player::DashJs, format!("{page}/manifest.mpd"))] {
+        wait_for("the stream", PICTURE, || (server.get(&format!("{page}/manifest.mpd")).status == 200).then_some(()));
+        let mut browser = Browser::open(player, &server.url(&path), true);
+        browser.wait_picture(PICTURE);
+        browser.watch(WATCHED);
+        let report = browser.report();
+        println!("{player:?} by a signed URL: {report}");
+        report.assert_played();
+    }
 }
 
 #[test]

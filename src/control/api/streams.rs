@@ -190,10 +190,10 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::packager::testing;
 
     async fn get(path: &str) -> Response<super::super::Body> {
-        let context = Context { registry: testing::fixture().registry, viewers: Arc::new(|_| 7) };
+        let folder = tempfile::tempdir().expect("a folder");
+        let context = Context::for_test(folder.path());
         let request = Request::get(path).body(Body::empty()).expect("a request");
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         let Ok(response) = super::super::service(context).oneshot(request).await;

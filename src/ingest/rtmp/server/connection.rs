@@ -9,7 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Counted};
-use crate::ingest::publish::{PublishRequest, Refusal, RefusalKind};
+use crate::ingest::limits::Guard;
+use crate::ingest::publish::{Lease, PublishRequest, Refusal, RefusalKind};
 use crate::ingest::rtmp::session::{self, DECISION_DEADLINE, Event, Session};
 use crate::media::{Kind, Track, WallTime};
 use crate::packager::live::{PublishError, Publisher, PublisherInfo, TrackWriter, WriteError};
@@ -50,6 +51,8 @@ struct Publishing {
     publisher: Publisher,
     video: Option<TrackWriter>,
     audio: Option<TrackWriter>,
+    guard: Guard,
+    _lease: Option<Lease>,
     _counted: Counted,
 }
 
@@ -135,9 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 return Ok(());
             }
             words = stopped(self.publishing.as_ref()) => {
-                self.publishing = None;
-                self.session.reject(Instant::now(), Refusal::new(RefusalKind::Denied, words))?;
-                return Ok(());
+                return self.send_away(words);
             }
             read = self.stream.read_buf(&mut self.input), if self.session.wants_input(self.input.len()) => {
                 match read {
@@ -151,6 +152,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
         };
         self.context.metrics.bytes.inc_by(received as u64);
+        let within = self.publishing.as_mut().map_or(Ok(()), |it| it.guard.received(Instant::now(), received as u64));
+        if let Err(exceeded) = within {
+            return self.send_away(exceeded.to_string());
+        }
         let result = self.session.receive(Instant::now(), &mut self.input);
         if result.is_err() {
             // What came before the mistake is good.
@@ -169,6 +174,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 Event::PublishRequested(request) => self.decide(request).await?,
                 Event::Track(track) => {
                     tracing::info!(stream = self.stream_name.as_deref(), codec = track.format.codec_string(), "track");
+                    if let Some(Err(exceeded)) = self.publishing.as_ref().map(|it| it.guard.track(&track)) {
+                        self.send_away(exceeded.to_string())?;
+                        continue;
+                    }
                     let result = self.publishing.as_mut().map_or(Ok(()), |publishing| publishing.set_track(track));
                     self.stop_on(result)?;
                 }
@@ -236,7 +245,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         })?;
         let publishers = &self.context.metrics.publishers;
         publishers.inc();
-        Ok(Publishing { publisher, video: None, audio: None, _counted: Counted(publishers.clone()) })
+        let guard = Guard::new(grant.limits, Instant::now());
+        let (_lease, _counted) = (grant.lease, Counted(publishers.clone()));
+        Ok(Publishing { publisher, video: None, audio: None, guard, _lease, _counted })
     }
 
     /// The packager refuses: the publisher is told, and the session closes.
@@ -244,6 +255,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let Err(error) = result else { return Ok(()) };
         self.publishing = None;
         Ok(self.session.reject(Instant::now(), Refusal::new(RefusalKind::Denied, error.to_string()))?)
+    }
+
+    /// Ends the stream and the session; the publisher reads `words`.
+    fn send_away(&mut self, words: String) -> Result<(), End> {
+        self.publishing = None;
+        Ok(self.session.reject(Instant::now(), Refusal::new(RefusalKind::Denied, words))?)
     }
 
     async fn flush(&mut self) -> Result<(), End> {
@@ -274,9 +291,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
 /// Resolves when what is being published must stop; never where nothing is.
 async fn stopped(publishing: Option<&Publishing>) -> String {
-    match publishing {
-        Some(publishing) => publishing.publisher.stopped().await,
-        None => std::future::pending().await,
+    let Some(publishing) = publishing else { return std::future::pending().await };
+    let Some((deadline, over)) = publishing.guard.deadline() else { return publishing.publisher.stopped().await };
+    tokio::select! {
+        words = publishing.publisher.stopped() => words,
+        () = tokio::time::sleep_until(deadline.into()) => over.to_string(),
     }
 }
 
