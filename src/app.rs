@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,6 +22,7 @@ use crate::control::api;
 use crate::control::keys::{Denied, KeyStore};
 use crate::edge::{self, Edge};
 use crate::ingest::publish::{Answer, Grant};
+use crate::ingest::report::{Board, Rules};
 use crate::ingest::{self, Authorise, Credential, PublishRequest, Refusal, RefusalKind};
 use crate::packager;
 use crate::packager::live::{Registry, Takeover};
@@ -28,6 +30,8 @@ use crate::packager::sequence::Sequences;
 
 /// Streams at a time. Each may keep `packager.max_bytes`; the limit on RTMP connections is lower by default.
 const MAX_STREAMS: usize = 10_000;
+/// How long the API still shows the last ingest report of a stream that has ended: as long as the stream itself.
+const REPORT_AFTER_END: Duration = Duration::from_secs(60);
 
 /// A running server. Dropping it does not stop it; [`run_until_signal`](Self::run_until_signal) does, or [`stop`](Self::stop).
 #[derive(Debug)]
@@ -76,17 +80,24 @@ impl App {
 
         let rtmp_port = rtmp.local_addr()?.port();
         let edge = Edge::new(config.edge.clone(), Arc::clone(&registry), edge::Metrics::new(&metrics)?, rtmp_port);
+        let reports = Board::new(Rules::from(&config.packager), config.ingest.resume_window + REPORT_AFTER_END);
+        let reading = Arc::clone(&reports);
         let counting = Arc::downgrade(&edge);
         edge.set_api(api::service(api::Context {
             registry: Arc::clone(&registry),
             viewers: Arc::new(move |stream| counting.upgrade().map_or(0, |edge| edge.viewers(stream))),
+            ingest: Arc::new(move |stream| reading.report(stream, Instant::now())),
         }));
         let server = edge::http::Server::new(Arc::clone(&edge));
         server.listen(http, None);
         server.listen(https, Some(tls));
         let ingest_metrics = ingest::Metrics::register(&metrics)?;
         let refreshing = Arc::clone(&edge);
-        let refresh: edge::admin::Refresh = Arc::new(move || refreshing.refresh_metrics());
+        let (measuring, judged) = (ingest_metrics.clone(), Arc::clone(&reports));
+        let refresh: edge::admin::Refresh = Arc::new(move || {
+            refreshing.refresh_metrics();
+            measuring.set_health(judged.health(Instant::now()));
+        });
         let stop_admin = CancellationToken::new();
         tokio::spawn(edge::admin::serve(admin, metrics, refresh, stop_admin.clone()));
 
@@ -96,6 +107,7 @@ impl App {
             registry,
             authorise: Arc::new(KeyCheck { keys }),
             metrics: ingest_metrics,
+            reports,
         };
         let publishers = tokio::spawn(ingest::rtmp::server::serve(rtmp, context, stop_publishers.clone()));
         edge.set_ready(true);

@@ -17,11 +17,13 @@ use tower::util::BoxCloneSyncService;
 
 use super::body::{Body, BoxError, Boxed};
 use super::config::Config;
+use super::connection::WaitedFor;
 use super::metrics::{Kind, Metrics};
 use super::mpd::Mpds;
 use super::pages::Pages;
 use super::respond::{self, Caching};
 use super::route::{self, Object, Route, RouteError};
+use super::trace;
 use super::viewers::{self, Viewers};
 use super::waiting::Waiting;
 use crate::media::{StreamName, WallTime};
@@ -58,6 +60,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) headers: &'a http::HeaderMap,
     /// When it came: what a wait is measured from.
     pub(crate) at: tokio::time::Instant,
+    /// Set by whoever waits for a window: since when it has been there.
+    pub(crate) there: &'a OnceLock<Instant>,
 }
 
 impl Edge {
@@ -114,6 +118,7 @@ impl Edge {
         B::Error: Into<BoxError>,
     {
         let (method, version) = (request.method().clone(), request.version());
+        let (at, there) = (tokio::time::Instant::now(), OnceLock::new());
         let route = route::parse(request.uri().path(), request.uri().query());
         let kind = kind(&route);
         let response = match route {
@@ -128,8 +133,12 @@ impl Edge {
             Ok(route) => {
                 let agent = request.headers().get(http::header::USER_AGENT).map(http::HeaderValue::as_bytes);
                 let viewer = viewers::identity(peer, request.version(), agent);
-                let asked = Asked { peer, viewer, headers: request.headers(), at: tokio::time::Instant::now() };
-                self.answer(route, asked).await
+                let asked = Asked { peer, viewer, headers: request.headers(), at, there: &there };
+                let mut response = self.answer(route, asked).await;
+                if let Some(there) = there.get().filter(|_| response.status().is_success()) {
+                    response.extensions_mut().insert(WaitedFor(*there));
+                }
+                response
             }
             Err(RouteError::NotFound) => not_found("nothing is served under this path"),
             Err(RouteError::Malformed(rule)) => {
@@ -137,6 +146,7 @@ impl Edge {
             }
         };
         self.metrics.answered(kind, response.status(), version);
+        trace::answered(kind, response.status(), at);
         respond::finish(&method, response)
     }
 

@@ -6,6 +6,7 @@
 //!   name     APP/NAME, epochs, rendition ids
 //!   track    one elementary stream: codec and timescale
 //!   access_unit, slab   one coded picture or audio frame, and the memory it arrives in
+//!   report   what is known of the way from a publisher to here
 //!   codec/   configuration records and RFC 6381 codec strings
 //! ```
 //!
@@ -15,6 +16,7 @@ pub mod access_unit;
 pub mod codec;
 pub mod name;
 pub mod reader;
+pub mod report;
 pub mod slab;
 pub mod time;
 pub mod track;

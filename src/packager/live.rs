@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use prometheus::{Histogram, HistogramOpts};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts};
 use tokio::sync::watch;
 
 use super::presentation::{self, Changes};
@@ -80,6 +80,19 @@ pub struct Metrics {
     /// From the wall-clock time at which a part's last sample ends to the arrival of the access unit that completed it, seconds: the network's
     /// delay over the quickest access unit, and the one access unit that is held back.
     part_delay: Histogram,
+    /// From the arrival of the access unit that completes a part until viewers see the part, seconds: what this server adds.
+    part_publish: Histogram,
+    limits: Limits,
+}
+
+/// How often each limit on what publishers may take was hit.
+#[derive(Debug, Clone)]
+struct Limits {
+    streams: IntCounter,
+    tracks: IntCounter,
+    key_frames: IntCounter,
+    segment_bytes: IntCounter,
+    window_bytes: IntCounter,
 }
 
 impl Metrics {
@@ -92,8 +105,36 @@ impl Metrics {
         let opts =
             HistogramOpts::new("rillcast_part_delay_seconds", "Delay of a part over its own end.").buckets(buckets);
         let part_delay = Histogram::with_opts(opts)?;
+        let buckets = vec![0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5];
+        let opts = HistogramOpts::new(
+            "rillcast_part_publish_seconds",
+            "From the arrival of the access unit that completes a part until viewers see the part.",
+        );
+        let part_publish = Histogram::with_opts(opts.buckets(buckets))?;
+        let hits = IntCounterVec::new(
+            Opts::new("rillcast_packager_limit_hits_total", "How often a limit of the packager was hit."),
+            &["limit"],
+        )?;
+        let limits = Limits {
+            streams: hits.with_label_values(&["streams"]),
+            tracks: hits.with_label_values(&["tracks"]),
+            key_frames: hits.with_label_values(&["key_frames"]),
+            segment_bytes: hits.with_label_values(&["segment_bytes"]),
+            window_bytes: hits.with_label_values(&["window_bytes"]),
+        };
         registry.register(Box::new(part_delay.clone()))?;
-        Ok(Self { part_delay })
+        registry.register(Box::new(part_publish.clone()))?;
+        registry.register(Box::new(hits))?;
+        Ok(Self { part_delay, part_publish, limits })
+    }
+
+    fn count(&self, error: &presentation::Error) {
+        match error {
+            presentation::Error::TooManyTracks => self.limits.tracks.inc(),
+            presentation::Error::KeyFramesTooFar(_) => self.limits.key_frames.inc(),
+            presentation::Error::BitRateTooHigh(_) => self.limits.segment_bytes.inc(),
+            presentation::Error::Init(_) => {}
+        }
     }
 
     #[cfg(test)]
@@ -172,6 +213,7 @@ impl Stream {
         }
         for window in changes.windows {
             let id = window.rendition.id;
+            let _ = window.published.set(std::time::Instant::now());
             if let Some(cell) = self.windows.read().get(&id) {
                 cell.send_replace(window);
                 continue;
@@ -266,6 +308,7 @@ impl Listing {
             });
         }
         if streams.len() >= registry.max_streams && !streams.contains_key(&stream.name) {
+            registry.metrics.limits.streams.inc();
             return Err(PublishError::TooManyStreams(registry.max_streams));
         }
         streams.insert(stream.name.clone(), Arc::clone(&stream));
@@ -316,7 +359,9 @@ impl Shared {
         let result = change(&mut presentation);
         let changes = presentation.take_changes();
         let next = presentation.next_sequence();
+        self.metrics.limits.window_bytes.inc_by(presentation.take_evicted());
         drop(presentation);
+        let published = !changes.windows.is_empty();
         let cut = changes.catalog.is_some();
         for window in changes.windows.iter().filter(|window| !window.ended) {
             if let (Some(now), Some(ended)) = (now, window.edge_date()) {
@@ -324,6 +369,13 @@ impl Shared {
             }
         }
         self.stream.publish(changes);
+        if let Some(arrived) = now.filter(|_| published) {
+            // By the wall clock, as arrivals are: a step of it can only spoil the parts of that moment.
+            self.metrics.part_publish.observe(self::now().micros_since(arrived).max(0) as f64 / 1e6);
+        }
+        if let Err(error) = &result {
+            self.metrics.count(error);
+        }
         if cut {
             self.reserve_ahead(next);
         }
@@ -374,7 +426,8 @@ impl Publisher {
     /// # Errors
     /// [`WriteError`].
     pub fn add_track(&mut self, track: Track) -> Result<TrackWriter, WriteError> {
-        let id = self.shared.presentation.lock().add_track(track)?;
+        let added = self.shared.presentation.lock().add_track(track);
+        let id = added.inspect_err(|error| self.shared.metrics.count(error))?;
         Ok(TrackWriter { id, shared: Arc::clone(&self.shared) })
     }
 }

@@ -407,6 +407,7 @@ impl Segmenter {
             next_part: self.next_part,
             ended: self.ended,
             version: self.version,
+            published: Default::default(),
             rendered: Rendered::default(),
         }
     }

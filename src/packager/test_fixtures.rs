@@ -179,6 +179,7 @@ impl Show {
             next_part: self.next_msn,
             ended: self.ended,
             version: self.next_msn,
+            published: Default::default(),
             rendered: Rendered::default(),
         }
     }

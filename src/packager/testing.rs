@@ -90,6 +90,7 @@ pub(crate) fn window_of(rendition: &Arc<Rendition>, first: u64, segments: u64, p
         next_part: open_msn * parts + open,
         ended: false,
         version: open_msn * 100 + open,
+        published: Default::default(),
         rendered: Default::default(),
     }
 }

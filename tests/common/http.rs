@@ -33,11 +33,22 @@ pub fn get(address: SocketAddr, path: &str) -> Response {
     try_get(address, path).unwrap_or_else(|error| panic!("GET {path} at {address}: {error}"))
 }
 
+/// As [`get`], with further headers.
+#[track_caller]
+pub fn get_with(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Response {
+    exchange(address, path, headers).unwrap_or_else(|error| panic!("GET {path} at {address}: {error}"))
+}
+
 /// As [`get`], for where a refusal is part of the test.
 pub fn try_get(address: SocketAddr, path: &str) -> std::io::Result<Response> {
+    exchange(address, path, &[])
+}
+
+fn exchange(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> std::io::Result<Response> {
+    let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{more}\r\n")?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     parse(&bytes).ok_or_else(|| std::io::Error::other(format!("not HTTP: {:?}", String::from_utf8_lossy(&bytes))))

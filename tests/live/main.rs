@@ -6,6 +6,7 @@
 mod common;
 
 mod api;
+mod doctor;
 mod fidelity;
 mod hostile;
 mod low_latency;

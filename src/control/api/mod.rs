@@ -24,6 +24,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::media::StreamName;
+use crate::media::report::IngestReport;
 use crate::packager::live::Registry;
 
 /// A body as HTTP servers hand it on and take it back.
@@ -39,6 +40,8 @@ pub struct Context {
     pub registry: Arc<Registry>,
     /// Estimates how many watch a stream.
     pub viewers: Arc<dyn Fn(&StreamName) -> u64 + Send + Sync>,
+    /// Tells what is known of the way from a stream's publisher to here, where something is.
+    pub ingest: Arc<dyn Fn(&StreamName) -> Option<IngestReport> + Send + Sync>,
 }
 
 impl fmt::Debug for Context {

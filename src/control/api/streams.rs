@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Context, Problem};
+use crate::media::report::IngestReport;
 use crate::media::{Format, Kind, StreamName, WallTime};
 use crate::packager::catalog::Measured;
 use crate::packager::live::Stream;
@@ -89,9 +90,13 @@ struct Viewers {
     estimated: u64,
 }
 
-/// What is known of the way from the publisher to here.
-#[derive(Debug, Default, Serialize, ToSchema)]
-struct Ingest {}
+/// What is known of the way from the publisher to here; an empty object where nothing is.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum Ingest {
+    Known(Box<IngestReport>),
+    Unknown {},
+}
 
 /// Where to watch, relative to this server.
 #[derive(Debug, Serialize, ToSchema)]
@@ -151,7 +156,7 @@ fn view(stream: &Stream, context: &Context) -> View {
         },
         tracks: catalog.renditions.iter().map(track).collect(),
         viewers: Viewers { exact: None, estimated: (context.viewers)(name) },
-        ingest: Ingest::default(),
+        ingest: (context.ingest)(name).map_or(Ingest::Unknown {}, |report| Ingest::Known(Box::new(report))),
         urls: Urls {
             hls: format!("/{name}/index.m3u8"),
             dash: format!("/{name}/manifest.mpd"),
@@ -193,7 +198,8 @@ mod tests {
     use crate::packager::testing;
 
     async fn get(path: &str) -> Response<super::super::Body> {
-        let context = Context { registry: testing::fixture().registry, viewers: Arc::new(|_| 7) };
+        let context =
+            Context { registry: testing::fixture().registry, viewers: Arc::new(|_| 7), ingest: Arc::new(|_| None) };
         let request = Request::get(path).body(Body::empty()).expect("a request");
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         let Ok(response) = super::super::service(context).oneshot(request).await;

@@ -12,7 +12,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::ingest::publish::{Answer, Credential, Grant, PublishRequest, Refusal, RefusalKind};
+use crate::ingest::report::Rules;
 use crate::media::StreamName;
+use crate::packager;
 use crate::packager::live::Takeover;
 use crate::packager::sequence::Sequences;
 
@@ -54,6 +56,7 @@ async fn start(max_per_ip: u32) -> Running {
         registry: registry.clone(),
         authorise: Arc::new(OneKey),
         metrics: metrics.clone(),
+        reports: Board::new(Rules::from(&packager::Config::default()), Duration::from_secs(30)),
     };
     let task = tokio::spawn(serve(listener, context, shutdown.clone()));
     Running { address, registry, metrics, shutdown, task, _folder: folder }
