@@ -138,7 +138,8 @@ impl Meter {
         let now = if connected { now } else { self.last };
         let at_us = self.micros(now);
         let lateness = |measured: &Option<Measured>| measured.as_ref()?.meter.lateness.base_us(at_us);
-        let skew = lateness(&self.video).zip(lateness(&self.audio)).map(|(video, audio)| (video - audio) / 1_000);
+        let skew =
+            lateness(&self.video).zip(lateness(&self.audio)).map(|(video, audio)| video.saturating_sub(audio) / 1_000);
         let lag = [&self.video, &self.audio].into_iter().flatten().map(|track| track.meter.lateness.lag_us(at_us));
         let refused = [Kind::Video, Kind::Audio].into_iter().zip(&self.refused);
         let mut report = IngestReport {
