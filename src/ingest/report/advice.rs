@@ -279,7 +279,8 @@ impl Found {
         } else if jitter >= JITTER_MS {
             let finding =
                 format!("Media arrives in bursts, up to {jitter} ms apart: viewers with low latency may stall.");
-            let remedy = "Use a cable instead of Wi-Fi, and end other uploads; in OBS, Settings → Advanced → Network shows what binds to which adapter.";
+            let remedy = "Use a cable instead of Wi-Fi and end other uploads; in OBS, a lower Video Bitrate leaves the line more room \
+                (Settings → Output → Streaming).";
             self.say(Severity::Warning, "jitter", finding, remedy);
         }
         let variable = video.is_some_and(|video| video.steadiness == Some(Steadiness::Variable));

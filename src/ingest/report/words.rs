@@ -7,7 +7,11 @@ use crate::media::Format;
 pub(super) fn format(format: &Format) -> String {
     let codec = format.codec_string();
     if let Format::H264(config) = format {
-        return format!("H.264 {}, level {}", h264_profile(config.profile), h264_level(config.level));
+        return format!(
+            "H.264 {}, level {}",
+            h264_profile(config.profile, config.compatibility),
+            h264_level(config.level)
+        );
     }
     audio(&codec).map_or(codec.clone(), str::to_owned)
 }
@@ -32,8 +36,10 @@ pub(super) fn is_mp3(codec: &str) -> bool {
 }
 
 /// Spec: ITU-T H.264 annex A.2.
-fn h264_profile(profile: u8) -> String {
+fn h264_profile(profile: u8, constraints: u8) -> String {
     let name = match profile {
+        // constraint_set1_flag: what every Main decoder reads too.
+        66 if constraints & 0x40 != 0 => "Constrained Baseline",
         66 => "Baseline",
         77 => "Main",
         88 => "Extended",
@@ -78,8 +84,9 @@ mod tests {
 
     #[test]
     fn profiles_and_levels_are_called_as_encoders_call_them() {
-        assert_eq!(h264_profile(100), "High");
-        assert_eq!(h264_profile(118), "profile 118");
+        assert_eq!(h264_profile(100, 0), "High");
+        assert_eq!(h264_profile(66, 0xC0), "Constrained Baseline");
+        assert_eq!(h264_profile(118, 0), "profile 118");
         assert_eq!([9, 30, 31, 51].map(h264_level), ["1b", "3", "3.1", "5.1"]);
     }
 

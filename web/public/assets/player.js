@@ -302,7 +302,10 @@ $("full").hidden = !(document.fullscreenEnabled || video.webkitSupportsFullscree
 $("pip").hidden = !document.pictureInPictureEnabled;
 // Signed viewing knows the stream by its token alone.
 $("health-button").hidden = !api;
-if (wantsHealth) toggleHealth();
+if (wantsHealth && api) {
+  health.toggle();
+  $("health-button").setAttribute("aria-pressed", "true");
+}
 video.volume = Number(remembered.get("volume") ?? 1) || 1;
 video.muted = remembered.get("muted") === "true";
 showSound();
