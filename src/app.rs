@@ -25,13 +25,13 @@ use crate::ingest::publish::{Answer, Grant};
 use crate::ingest::report::{Board, Rules};
 use crate::ingest::{self, Authorise, Credential, PublishRequest, Refusal, RefusalKind};
 use crate::packager;
-use crate::packager::live::{Registry, Takeover};
+use crate::packager::live::{Limits, Registry, Takeover};
 use crate::packager::sequence::Sequences;
 
 /// Streams at a time. Each may keep `packager.max_bytes`; the limit on RTMP connections is lower by default.
 const MAX_STREAMS: usize = 10_000;
-/// How long the API still shows the last ingest report of a stream that has ended: as long as the stream itself.
-const REPORT_AFTER_END: Duration = Duration::from_secs(60);
+/// The ingest report of a publisher that went is kept while its stream waits, and this much longer: the wait begins after its last access unit.
+const REPORT_GRACE: Duration = Duration::from_secs(60);
 
 /// A running server. Dropping it does not stop it; [`run_until_signal`](Self::run_until_signal) does, or [`stop`](Self::stop).
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl App {
         let registry = Registry::new(
             packaging,
             Sequences::new(&config.data_dir),
-            MAX_STREAMS,
+            Limits { max_streams: MAX_STREAMS, resume_window: config.ingest.resume_window },
             packager::live::Metrics::register(&metrics)?,
         );
         let keys = Arc::new(KeyStore::new(&config.data_dir));
@@ -80,7 +80,7 @@ impl App {
 
         let rtmp_port = rtmp.local_addr()?.port();
         let edge = Edge::new(config.edge.clone(), Arc::clone(&registry), edge::Metrics::new(&metrics)?, rtmp_port);
-        let reports = Board::new(Rules::from(&config.packager), config.ingest.resume_window + REPORT_AFTER_END);
+        let reports = Board::new(Rules::from(&config.packager), config.ingest.resume_window + REPORT_GRACE);
         let reading = Arc::clone(&reports);
         let counting = Arc::downgrade(&edge);
         edge.set_api(api::service(api::Context {

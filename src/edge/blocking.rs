@@ -56,7 +56,8 @@ fn at_part(window: &Window, msn: u64, part: u64) -> Answer {
     }
     let last_complete = msn.saturating_add(1) == window.open_msn;
     let parts = window.segment(msn).map_or(0, |segment| segment.parts.len() as u64);
-    if !last_complete || part < parts {
+    // A gap has no parts; whoever asks for one has its segment.
+    if !last_complete || part < parts || parts == 0 {
         return Answer::Now;
     }
     // Past the last part of its segment: part 0 of the next one.

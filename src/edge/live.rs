@@ -145,9 +145,9 @@ impl Edge {
         let mut window = Arc::clone(&cell.borrow());
         // The next part's name was given away by EXT-X-PRELOAD-HINT: whoever asks for it early gets it the moment it is whole
         // (RFC 8216bis §6.2.6).
-        let hinted = number == window.next_part && !window.ended;
+        let hinted = number == window.next_part && !window.ended && !window.waiting;
         if hinted {
-            let decided = |window: &Window| window.next_part > number || window.ended;
+            let decided = |window: &Window| window.next_part > number || window.ended || window.waiting;
             window = match self.hold(&mut cell, asked, &window.rendition.config, decided).await {
                 Ok(window) => window,
                 Err(Unmet::TooLong | Unmet::Gone) => return never_came(),
@@ -167,9 +167,11 @@ impl Edge {
     pub(super) async fn segment(&self, mut cell: Cell, msn: u64, asked: &Asked<'_>) -> Response<Body> {
         let mut window = Arc::clone(&cell.borrow());
         let ahead = msn.checked_sub(window.open_msn);
-        let near = matches!(ahead, Some(0 | 1)) && !window.ended;
+        let near = matches!(ahead, Some(0 | 1)) && !window.ended && !window.waiting;
         if near && window.segment(msn).is_none() {
-            let begun = |window: &Window| window.segment(msn).is_some() || window.is_complete(msn) || window.ended;
+            let begun = |window: &Window| {
+                window.segment(msn).is_some() || window.is_complete(msn) || window.ended || window.waiting
+            };
             window = match self.hold(&mut cell, asked, &window.rendition.config, begun).await {
                 Ok(window) => window,
                 Err(Unmet::TooLong | Unmet::Gone) => return never_came(),
@@ -178,6 +180,7 @@ impl Edge {
         }
         let facts = media_facts(&window.rendition, format_args!("s{msn}"));
         match window.segment(msn) {
+            Some(segment) if segment.is_gap() => not_found("nothing was published then: the playlist says EXT-X-GAP"),
             Some(segment) if window.is_complete(msn) || window.ended => {
                 respond::media(asked.headers, facts, segment.len() as u64, segment.slices())
             }

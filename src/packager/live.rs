@@ -1,23 +1,35 @@
 //! The live registry: publishers write here, viewers look and wait here. The tokio shell of the packager.
 //!
+//! ```text
+//!   Registry::publish ──► Publisher ──► Life (one epoch) ──► Stream ──► viewers
+//!                            │ dropped     │ waits for a publisher, with gaps, for resume_window
+//!                            └─────────────┴──► ENDLIST
+//! ```
+//!
 //! A publisher's access unit goes through [`Presentation`] in the publisher's own task, behind a mutex that nobody else contends for, and
 //! comes out as a new [`Window`] in a watch cell. Viewers never talk to the publisher: they look at the newest window, or wait on the cell.
+
+mod life;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts};
 use tokio::sync::watch;
 
+use self::life::Life;
+pub use self::life::{Publisher, TrackWriter};
 use super::presentation::{self, Changes};
-use super::sequence::{Reservation, Sequences};
+use super::sequence::Sequences;
 use super::{Catalog, Config, Presentation, Window};
-use crate::media::{AccessUnit, Epoch, RenditionId, StreamName, Track, WallTime};
+use crate::media::{Epoch, RenditionId, StreamName, WallTime};
 
-/// How long an ended stream can still be watched to its end, at least; two windows where that is longer.
-const AFTER_END: std::time::Duration = std::time::Duration::from_secs(60);
+/// A running publisher that has brought nothing for so long is taken for dead by the next one with the same credential.
+const SILENT_MICROS: i64 = 2_000_000;
 
 /// Who brings a stream.
 #[derive(Debug, Clone)]
@@ -45,8 +57,8 @@ pub enum Takeover {
 /// Why a stream cannot be published now.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// Somebody else publishes it.
-    #[error("{name} is being published already, by {by} since {since}")]
+    /// Somebody publishes it.
+    #[error("{name} is being published already, by {by} since {since}{}", if *.same { "; stop that one, or wait until it has been silent for 2 s" } else { "" })]
     AlreadyLive {
         /// The stream.
         name: StreamName,
@@ -54,6 +66,8 @@ pub enum PublishError {
         by: SocketAddr,
         /// Since when, RFC 3339.
         since: String,
+        /// With the same credential.
+        same: bool,
     },
     /// The server's limit on streams is reached.
     #[error("this server carries {0} streams already, its limit")]
@@ -69,9 +83,12 @@ pub enum WriteError {
     /// The publisher's media cannot be packaged.
     #[error(transparent)]
     Media(#[from] presentation::Error),
-    /// The stream was ended from our side.
-    #[error("the stream was ended by the server")]
+    /// The stream was ended from our side, or another connection took it over.
+    #[error("the stream was ended by the server, or another connection took it over")]
     Ended,
+    /// Segments come so much faster than real time that their numbers cannot be reserved on disk in time.
+    #[error("media comes too fast: hundreds of segments at once")]
+    TooFast,
 }
 
 /// What the packager measures of itself.
@@ -82,17 +99,18 @@ pub struct Metrics {
     part_delay: Histogram,
     /// From the arrival of the access unit that completes a part until viewers see the part, seconds: what this server adds.
     part_publish: Histogram,
-    limits: Limits,
+    hits: Hits,
 }
 
 /// How often each limit on what publishers may take was hit.
 #[derive(Debug, Clone)]
-struct Limits {
+struct Hits {
     streams: IntCounter,
     tracks: IntCounter,
     key_frames: IntCounter,
     segment_bytes: IntCounter,
     window_bytes: IntCounter,
+    numbers: IntCounter,
 }
 
 impl Metrics {
@@ -115,24 +133,25 @@ impl Metrics {
             Opts::new("rillcast_packager_limit_hits_total", "How often a limit of the packager was hit."),
             &["limit"],
         )?;
-        let limits = Limits {
+        let counters = Hits {
             streams: hits.with_label_values(&["streams"]),
             tracks: hits.with_label_values(&["tracks"]),
             key_frames: hits.with_label_values(&["key_frames"]),
             segment_bytes: hits.with_label_values(&["segment_bytes"]),
             window_bytes: hits.with_label_values(&["window_bytes"]),
+            numbers: hits.with_label_values(&["numbers"]),
         };
         registry.register(Box::new(part_delay.clone()))?;
         registry.register(Box::new(part_publish.clone()))?;
         registry.register(Box::new(hits))?;
-        Ok(Self { part_delay, part_publish, limits })
+        Ok(Self { part_delay, part_publish, hits: counters })
     }
 
     fn count(&self, error: &presentation::Error) {
         match error {
-            presentation::Error::TooManyTracks => self.limits.tracks.inc(),
-            presentation::Error::KeyFramesTooFar(_) => self.limits.key_frames.inc(),
-            presentation::Error::BitRateTooHigh(_) => self.limits.segment_bytes.inc(),
+            presentation::Error::TooManyTracks => self.hits.tracks.inc(),
+            presentation::Error::KeyFramesTooFar(_) => self.hits.key_frames.inc(),
+            presentation::Error::BitRateTooHigh(_) => self.hits.segment_bytes.inc(),
             presentation::Error::Init(_) => {}
         }
     }
@@ -143,29 +162,82 @@ impl Metrics {
     }
 }
 
+/// How much the registry takes, and for how long it waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Streams at a time, those that have ended a short while ago among them.
+    pub max_streams: usize,
+    /// How long a stream waits for a publisher that has gone. Zero: it ends with its publisher.
+    pub resume_window: Duration,
+}
+
 /// All streams of this node.
 #[derive(Debug)]
 pub struct Registry {
     config: Arc<Config>,
     sequences: Sequences,
-    max_streams: usize,
+    limits: Limits,
     metrics: Metrics,
-    streams: RwLock<HashMap<StreamName, Arc<Stream>>>,
+    streams: RwLock<HashMap<StreamName, Listed>>,
+    /// The server stops: streams whose publishers go are neither ended nor waited for.
+    stopping: AtomicBool,
 }
 
-/// One live stream (or one that has ended a short while ago), as viewers see it.
+#[derive(Debug, Clone)]
+struct Listed {
+    stream: Arc<Stream>,
+    /// What publishers write to; `None` while its numbers are being reserved.
+    life: Option<Arc<Life>>,
+}
+
+/// Whether a stream has a publisher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It is being published.
+    Live,
+    /// Nobody publishes it; somebody may yet.
+    Waiting,
+    /// It is over.
+    Ended,
+}
+
+/// One epoch of a stream (live, waiting, or ended a short while ago), as viewers see it.
 #[derive(Debug)]
 pub struct Stream {
     name: StreamName,
     epoch: Epoch,
-    publisher: PublisherInfo,
-    /// Why the publisher must go, once it must.
-    stop: watch::Sender<Option<String>>,
+    seat: Mutex<Seat>,
+    /// Counts publishers; the newest one's turn it is.
+    turn: AtomicU64,
+    /// When media came last, Unix microseconds.
+    last_media: AtomicI64,
+    /// Which turn must end, and why.
+    stop: watch::Sender<Option<(u64, String)>>,
     catalog: watch::Sender<Arc<Catalog>>,
     windows: RwLock<BTreeMap<RenditionId, watch::Sender<Arc<Window>>>>,
 }
 
+/// Who publishes, or did last.
+#[derive(Debug)]
+struct Seat {
+    info: PublisherInfo,
+    taken: bool,
+}
+
 impl Stream {
+    fn new(name: StreamName, epoch: Epoch, info: PublisherInfo, catalog: Arc<Catalog>) -> Self {
+        Self {
+            name,
+            epoch,
+            last_media: AtomicI64::new(info.since.micros()),
+            seat: Mutex::new(Seat { info, taken: true }),
+            turn: AtomicU64::new(0),
+            stop: watch::Sender::new(None),
+            catalog: watch::Sender::new(catalog),
+            windows: RwLock::default(),
+        }
+    }
+
     /// APP/NAME.
     pub fn name(&self) -> &StreamName {
         &self.name
@@ -176,14 +248,23 @@ impl Stream {
         self.epoch
     }
 
-    /// Who brings it.
-    pub fn publisher(&self) -> &PublisherInfo {
-        &self.publisher
+    /// Who brings it, or did last.
+    pub fn publisher(&self) -> PublisherInfo {
+        self.seat.lock().info.clone()
     }
 
-    /// Sends the publisher away; it is told `words`.
+    /// Whether it has a publisher.
+    pub fn state(&self) -> State {
+        match (self.has_ended(), self.seat.lock().taken) {
+            (true, _) => State::Ended,
+            (false, true) => State::Live,
+            (false, false) => State::Waiting,
+        }
+    }
+
+    /// Sends the publisher away; it is told `words`. The stream waits for another one.
     pub fn stop(&self, words: impl Into<String>) {
-        self.stop.send_replace(Some(words.into()));
+        self.stop.send_replace(Some((self.turn.load(Ordering::Acquire), words.into())));
     }
 
     /// Watches renditions, rates, periods and the end.
@@ -191,7 +272,7 @@ impl Stream {
         self.catalog.subscribe()
     }
 
-    /// Nobody publishes it any more.
+    /// Nobody publishes it any more, and nobody will.
     pub fn has_ended(&self) -> bool {
         self.catalog.borrow().ended
     }
@@ -225,8 +306,15 @@ impl Stream {
 
 impl Registry {
     /// An empty registry. Sequence numbers are reserved below `sequences`.
-    pub fn new(config: Arc<Config>, sequences: Sequences, max_streams: usize, metrics: Metrics) -> Arc<Self> {
-        Arc::new(Self { config, sequences, max_streams, metrics, streams: RwLock::default() })
+    pub fn new(config: Arc<Config>, sequences: Sequences, limits: Limits, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            sequences,
+            limits,
+            metrics,
+            streams: RwLock::default(),
+            stopping: AtomicBool::new(false),
+        })
     }
 
     /// The rules that streams are packaged by.
@@ -234,19 +322,20 @@ impl Registry {
         &self.config
     }
 
-    /// The stream of that name, live or ended a short while ago.
+    /// The stream of that name: live, waiting for its publisher, or ended a short while ago.
     pub fn stream(&self, name: &StreamName) -> Option<Arc<Stream>> {
-        self.streams.read().get(name).cloned()
+        self.streams.read().get(name).map(|listed| Arc::clone(&listed.stream))
     }
 
     /// All of them, by name.
     pub fn streams(&self) -> Vec<Arc<Stream>> {
-        let mut all: Vec<_> = self.streams.read().values().cloned().collect();
+        let mut all: Vec<_> = self.streams.read().values().map(|listed| Arc::clone(&listed.stream)).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
-    /// Starts a life of `name`, at `publisher.since`: reserves its sequence numbers (which touches the disk) and lists it.
+    /// Publishes `name` from `publisher.since` on. Goes on with the stream where it waits for a publisher, or where `publisher` may take it over
+    /// from itself; else starts a life of it, which reserves sequence numbers (and touches the disk), and lists it.
     ///
     /// # Errors
     /// [`PublishError`]; nothing is left behind then. Cancel-safe: the name is free again when the future is dropped.
@@ -254,7 +343,11 @@ impl Registry {
         self: &Arc<Self>,
         name: StreamName,
         publisher: PublisherInfo,
+        takeover: Takeover,
     ) -> Result<Publisher, PublishError> {
+        if let Some(publisher) = self.go_on(&name, &publisher, takeover)? {
+            return Ok(publisher);
+        }
         let epoch = Epoch::starting(publisher.since);
         // Lives that begin within one millisecond must not share URLs, which are cached for ever.
         let epoch = match self.stream(&name).map(|before| before.epoch) {
@@ -262,232 +355,115 @@ impl Registry {
             _ => epoch,
         };
         let mut presentation = Presentation::new(Arc::clone(&self.config), epoch, presentation::Sequence::default());
-        let empty = presentation.catalog_now();
-        let stream = Arc::new(Stream {
-            name: name.clone(),
-            epoch,
-            publisher,
-            stop: watch::Sender::new(None),
-            catalog: watch::Sender::new(empty),
-            windows: RwLock::default(),
-        });
+        let stream = Arc::new(Stream::new(name.clone(), epoch, publisher, presentation.catalog_now()));
         // Listed before the disk is touched, so that two publishers of one name cannot both get it.
-        let listing = Listing::new(self, Arc::clone(&stream))?;
+        let place = Place::take(self, &stream)?;
         let (sequences, key) = (self.sequences.clone(), name);
         let reserved = tokio::task::spawn_blocking(move || sequences.reserve(&key)).await;
         let (first, reservation) = reserved.map_err(std::io::Error::other)??;
         let presentation = Presentation::new(Arc::clone(&self.config), epoch, first);
-        let metrics = self.metrics.clone();
-        let shared = Shared {
-            metrics,
-            presentation: Mutex::new(presentation),
-            reservation: Mutex::new(Some(reservation)),
-            stream,
-        };
-        Ok(Publisher { shared: Arc::new(shared), listing })
+        let life = Life::new(self, Arc::clone(&stream), presentation, reservation);
+        place.keep(&life);
+        Ok(Publisher::new(life, 0))
+    }
+
+    /// Ends a stream at once, whoever publishes it or is waited for; a running publisher is told `words`. False where there is none.
+    pub fn end(&self, name: &StreamName, words: &str) -> bool {
+        let life = self.streams.read().get(name).and_then(|listed| listed.life.clone());
+        let Some(life) = life.filter(|life| !life.stream().has_ended()) else { return false };
+        life.stream().stop(words);
+        life.end();
+        true
+    }
+
+    /// A life that exists is gone on with.
+    fn go_on(
+        &self,
+        name: &StreamName,
+        publisher: &PublisherInfo,
+        takeover: Takeover,
+    ) -> Result<Option<Publisher>, PublishError> {
+        let Some(life) = self.streams.read().get(name).and_then(|listed| listed.life.clone()) else { return Ok(None) };
+        let stream = Arc::clone(life.stream());
+        let mut seat = stream.seat.lock();
+        if stream.has_ended() {
+            return Ok(None);
+        }
+        if seat.taken {
+            let same = seat.info.holder == publisher.holder;
+            let silent = publisher.since.micros().saturating_sub(stream.last_media.load(Ordering::Relaxed));
+            if !same || takeover != Takeover::Always && silent < SILENT_MICROS {
+                return Err(already_live(name, &seat.info, same));
+            }
+            let words = format!("another connection with the same credential has taken over, from {}", publisher.peer);
+            stream.stop(words);
+            tracing::info!(stream = %name, from = %seat.info.peer, to = %publisher.peer, "taken over");
+        }
+        *seat = Seat { info: publisher.clone(), taken: true };
+        stream.last_media.store(publisher.since.micros(), Ordering::Relaxed);
+        let turn = stream.turn.fetch_add(1, Ordering::AcqRel) + 1;
+        drop(seat);
+        life.interrupt(publisher.since);
+        Ok(Some(Publisher::new(life, turn)))
+    }
+
+    /// Takes an ended stream off the list, unless another life has taken its place.
+    fn remove(&self, stream: &Arc<Stream>) {
+        let mut streams = self.streams.write();
+        if streams.get(&stream.name).is_some_and(|listed| Arc::ptr_eq(&listed.stream, stream)) {
+            streams.remove(&stream.name);
+        }
+    }
+
+    /// How long an ended stream can still be watched to its end, at least; two windows where that is longer.
+    fn after_end(&self) -> Duration {
+        const AFTER_END: Duration = Duration::from_secs(60);
+        AFTER_END.max(self.config.listed() * 2)
     }
 }
 
-/// A name's place in the registry: taken by [`Registry::publish`], given back when the publisher is dropped.
-#[derive(Debug)]
-struct Listing {
-    registry: Arc<Registry>,
-    stream: Arc<Stream>,
-    /// It went live; viewers may still watch its end.
-    lived: bool,
+fn already_live(name: &StreamName, by: &PublisherInfo, same: bool) -> PublishError {
+    PublishError::AlreadyLive { name: name.clone(), by: by.peer, since: by.since.rfc3339(), same }
 }
 
-impl Listing {
-    fn new(registry: &Arc<Registry>, stream: Arc<Stream>) -> Result<Self, PublishError> {
+/// A name's place in the registry while its life is being made: given back when dropped.
+#[derive(Debug)]
+struct Place<'a> {
+    registry: &'a Registry,
+    stream: &'a Arc<Stream>,
+    kept: bool,
+}
+
+impl<'a> Place<'a> {
+    fn take(registry: &'a Registry, stream: &'a Arc<Stream>) -> Result<Self, PublishError> {
         let mut streams = registry.streams.write();
-        if let Some(other) = streams.get(&stream.name).filter(|other| !other.has_ended()) {
-            return Err(PublishError::AlreadyLive {
-                name: other.name.clone(),
-                by: other.publisher.peer,
-                since: other.publisher.since.rfc3339(),
-            });
+        if let Some(other) = streams.get(&stream.name).filter(|other| !other.stream.has_ended()) {
+            return Err(already_live(&stream.name, &other.stream.seat.lock().info, false));
         }
-        if streams.len() >= registry.max_streams && !streams.contains_key(&stream.name) {
-            registry.metrics.limits.streams.inc();
-            return Err(PublishError::TooManyStreams(registry.max_streams));
+        if streams.len() >= registry.limits.max_streams && !streams.contains_key(&stream.name) {
+            registry.metrics.hits.streams.inc();
+            return Err(PublishError::TooManyStreams(registry.limits.max_streams));
         }
-        streams.insert(stream.name.clone(), Arc::clone(&stream));
-        Ok(Self { registry: Arc::clone(registry), stream, lived: false })
+        streams.insert(stream.name.clone(), Listed { stream: Arc::clone(stream), life: None });
+        Ok(Self { registry, stream, kept: false })
+    }
+
+    fn keep(mut self, life: &Arc<Life>) {
+        let mut streams = self.registry.streams.write();
+        if let Some(listed) =
+            streams.get_mut(&self.stream.name).filter(|listed| Arc::ptr_eq(&listed.stream, self.stream))
+        {
+            listed.life = Some(Arc::clone(life));
+        }
+        self.kept = true;
     }
 }
 
-impl Drop for Listing {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let (registry, stream) = (Arc::clone(&self.registry), Arc::clone(&self.stream));
-        let remove = move || {
-            let mut streams = registry.streams.write();
-            if streams.get(&stream.name).is_some_and(|listed| Arc::ptr_eq(listed, &stream)) {
-                streams.remove(&stream.name);
-            }
-        };
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) if self.lived => {
-                let patience = AFTER_END.max(self.registry.config.listed() * 2);
-                runtime.spawn(async move {
-                    tokio::time::sleep(patience).await;
-                    remove();
-                });
-            }
-            _ => remove(),
+        if !self.kept {
+            self.registry.remove(self.stream);
         }
-    }
-}
-
-/// What a publisher and its track writers share.
-#[derive(Debug)]
-struct Shared {
-    metrics: Metrics,
-    /// Locked by the publisher's own task alone.
-    presentation: Mutex<Presentation>,
-    /// `None` while another block is being reserved, and after the end.
-    reservation: Mutex<Option<Reservation>>,
-    stream: Arc<Stream>,
-}
-
-impl Shared {
-    fn write(
-        self: &Arc<Self>,
-        now: Option<WallTime>,
-        change: impl FnOnce(&mut Presentation) -> Result<(), presentation::Error>,
-    ) -> Result<(), WriteError> {
-        let mut presentation = self.presentation.lock();
-        let result = change(&mut presentation);
-        let changes = presentation.take_changes();
-        let next = presentation.next_sequence();
-        self.metrics.limits.window_bytes.inc_by(presentation.take_evicted());
-        drop(presentation);
-        let published = !changes.windows.is_empty();
-        let cut = changes.catalog.is_some();
-        for window in changes.windows.iter().filter(|window| !window.ended) {
-            if let (Some(now), Some(ended)) = (now, window.edge_date()) {
-                self.metrics.part_delay.observe(now.micros_since(ended).max(0) as f64 / 1e6);
-            }
-        }
-        self.stream.publish(changes);
-        if let Some(arrived) = now.filter(|_| published) {
-            // By the wall clock, as arrivals are: a step of it can only spoil the parts of that moment.
-            self.metrics.part_publish.observe(self::now().micros_since(arrived).max(0) as f64 / 1e6);
-        }
-        if let Err(error) = &result {
-            self.metrics.count(error);
-        }
-        if cut {
-            self.reserve_ahead(next);
-        }
-        Ok(result?)
-    }
-
-    /// Reserves the next block of numbers on another thread, long before this one is used up.
-    fn reserve_ahead(self: &Arc<Self>, next: presentation::Sequence) {
-        let mut slot = self.reservation.lock();
-        let Some(mut reservation) = slot.take_if(|reservation| reservation.is_low(next)) else { return };
-        drop(slot);
-        let shared = Arc::clone(self);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = reservation.extend(next) {
-                // Tried again with the next segment; three quarters of the block are used by then, a quarter is left.
-                tracing::error!(stream = %shared.stream.name, %error, "sequence numbers cannot be reserved");
-            }
-            *shared.reservation.lock() = Some(reservation);
-        });
-    }
-}
-
-/// The publishing end of a stream. Dropping it ends the stream: ENDLIST, and whoever waits is released.
-#[derive(Debug)]
-pub struct Publisher {
-    shared: Arc<Shared>,
-    listing: Listing,
-}
-
-impl Publisher {
-    /// The viewers' side of it.
-    pub fn stream(&self) -> &Arc<Stream> {
-        &self.shared.stream
-    }
-
-    /// Resolves, with the words to say, when the publisher must go. Cancel-safe.
-    pub async fn stopped(&self) -> String {
-        let mut stop = self.shared.stream.stop.subscribe();
-        match stop.wait_for(Option::is_some).await.map(|words| words.clone()) {
-            Ok(Some(words)) => words,
-            // The sender lives as long as the stream, which the publisher owns.
-            _ => std::future::pending().await,
-        }
-    }
-
-    /// Adds a track; its rendition appears with its first segment.
-    ///
-    /// # Errors
-    /// [`WriteError`].
-    pub fn add_track(&mut self, track: Track) -> Result<TrackWriter, WriteError> {
-        let added = self.shared.presentation.lock().add_track(track);
-        let id = added.inspect_err(|error| self.shared.metrics.count(error))?;
-        Ok(TrackWriter { id, shared: Arc::clone(&self.shared) })
-    }
-}
-
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        let now = now();
-        let mut presentation = self.shared.presentation.lock();
-        presentation.finish(now);
-        let changes = presentation.take_changes();
-        let next = presentation.next_sequence();
-        drop(presentation);
-        self.listing.lived = !changes.windows.is_empty();
-        self.shared.stream.publish(changes);
-        let Some(reservation) = self.shared.reservation.lock().take() else { return };
-        let release = move || {
-            if let Err(error) = reservation.release(next) {
-                tracing::warn!(%error, "sequence numbers cannot be given back; the next life skips some");
-            }
-        };
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(release)),
-            Err(_) => release(),
-        }
-    }
-}
-
-/// Where one track's access units go.
-#[derive(Debug)]
-pub struct TrackWriter {
-    id: RenditionId,
-    shared: Arc<Shared>,
-}
-
-impl TrackWriter {
-    /// Which rendition the track feeds.
-    pub fn id(&self) -> RenditionId {
-        self.id
-    }
-
-    /// Takes one access unit, which arrived at `now`. Never blocks and never waits for a viewer. `dts` must increase from one to the next;
-    /// the ingest timeline sees to that.
-    ///
-    /// # Errors
-    /// [`WriteError`]; the publisher should be told and disconnected.
-    pub fn write(&mut self, unit: AccessUnit, now: WallTime) -> Result<(), WriteError> {
-        if self.shared.stream.has_ended() {
-            return Err(WriteError::Ended);
-        }
-        let id = self.id;
-        self.shared.write(Some(now), |presentation| presentation.push(id, unit, now))
-    }
-
-    /// The format changes with the next access unit: a new init, a discontinuity.
-    ///
-    /// # Errors
-    /// [`WriteError`].
-    pub fn set_track(&mut self, track: Track) -> Result<(), WriteError> {
-        let id = self.id;
-        self.shared.write(None, |presentation| presentation.set_track(id, track))
     }
 }
 
@@ -503,19 +479,23 @@ mod testing;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::Kind;
+    use crate::media::{AccessUnit, Kind};
     use crate::packager::test_fixtures::init;
+
+    fn limits() -> Limits {
+        Limits { max_streams: 4, resume_window: Duration::ZERO }
+    }
 
     #[tokio::test]
     async fn lives_of_one_millisecond_have_epochs_of_their_own() {
         let folder = tempfile::tempdir().unwrap();
-        let registry = Registry::new(Arc::default(), Sequences::new(folder.path()), 4, Metrics::for_test());
+        let registry = Registry::new(Arc::default(), Sequences::new(folder.path()), limits(), Metrics::for_test());
         let since = WallTime::from_micros(1_700_000_000_000_000);
         let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
         let mut epochs = Vec::new();
         for _ in 0..3 {
             let info = PublisherInfo { protocol: "rtmp", peer, since, holder: "test".into() };
-            let mut publisher = registry.publish("live/me".parse().unwrap(), info).await.unwrap();
+            let mut publisher = registry.publish("live/me".parse().unwrap(), info, Takeover::default()).await.unwrap();
             let track = init(Kind::Audio, 0).track.clone();
             let samples = i64::from(track.timescale.hz()) / 50;
             let mut writer = publisher.add_track(track).unwrap();

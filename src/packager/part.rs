@@ -71,12 +71,19 @@ pub struct Segment {
     pub announced: Option<i64>,
     /// EXT-X-PROGRAM-DATE-TIME of its first sample.
     pub date: WallTime,
-    /// Its parts, in order. Never empty.
+    /// Its parts, in order. Empty for a gap, and for nothing else.
     pub parts: Vec<Arc<Part>>,
     /// It begins with a picture that decoding can start at; always true for audio.
     pub independent: bool,
-    /// False where an access unit longer than PART-TARGET keeps its parts out of playlists.
+    /// False where an access unit longer than PART-TARGET keeps its parts out of playlists, and for a gap.
     pub parts_listed: bool,
+}
+
+impl Segment {
+    /// It stands for time in which nothing was published, and holds nothing. Spec: RFC 8216bis §4.4.4.7 (EXT-X-GAP).
+    pub fn is_gap(&self) -> bool {
+        self.parts.is_empty()
+    }
 }
 
 impl Segment {
@@ -85,7 +92,7 @@ impl Segment {
         self.parts.iter().map(|part| part.len()).sum()
     }
 
-    /// Always false for a complete segment.
+    /// Only a gap is empty.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }

@@ -5,21 +5,26 @@
 //!
 //! ```text
 //!   waiting ── first key frame, or audio alone for HEAD_START ──► running ── finish ──► ended
-//!      │ audio is held back, bounded                                 │
-//!      └─────────────────────────────────────────────────────────────┘ add_track: the new rendition joins at the open segment's number
+//!      ▲ audio is held back, bounded                              │  │ ▲
+//!      │                                                          │  └─┘ add_track: the new rendition joins at the open segment's number
+//!      └───────────────── interrupt, pass (gaps) ─────────────────┘ the publisher is gone and may come back (`resume`)
 //! ```
+
+mod rates;
+mod resume;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::rates::{frame_rate, round_up};
 use super::catalog::{Announced, Catalog, Measured, Rendition};
 use super::clock::Clock;
 use super::config::Config;
 use super::fmp4::init;
 use super::part::Init;
 use super::periods::{Begin, Entrant, Periods};
-use super::segmenter::{Opening, Segmenter};
+use super::segmenter::{Opening, Progress, Segmenter};
 use super::window::{Text, Window};
 use crate::media::{AccessUnit, Epoch, Format, Kind, MediaTime, RenditionId, Timescale, Track, WallTime};
 
@@ -122,6 +127,10 @@ pub struct Presentation {
     next: Sequence,
     start: WallTime,
     published: WallTime,
+    /// What is added to the publisher's times, microseconds; `None` between an interruption and the first access unit after it.
+    base: Option<i64>,
+    /// Where the gaps so far end, on the presentation timeline in microseconds, while nobody publishes.
+    idle: Option<i64>,
     /// Another track has broken off since the leader's last cut: its next segment counts a discontinuity too.
     discontinuity_due: bool,
     catalog_due: bool,
@@ -134,7 +143,9 @@ pub struct Presentation {
 struct Entry {
     segmenter: Segmenter,
     /// What the last published window showed.
-    shown: (u64, u64, bool),
+    shown: Progress,
+    /// Unit of the publisher's times; the rendition keeps its own, whatever a publisher brings later.
+    source: Timescale,
     /// A new format takes effect with the next access unit that can be decoded alone.
     next_init: Option<Arc<Init>>,
     inits: u32,
@@ -164,6 +175,8 @@ impl Presentation {
             next: first,
             start,
             published: start,
+            base: Some(0),
+            idle: None,
             discontinuity_due: false,
             catalog_due: false,
             evicted: 0,
@@ -180,11 +193,13 @@ impl Presentation {
         let index = self.tracks.iter().filter(|entry| entry.segmenter.kind() == kind).count();
         let index = u8::try_from(index).ok().filter(|index| *index < MAX_TRACKS).ok_or(Error::TooManyTracks)?;
         let id = RenditionId { kind, index };
+        let source = track.timescale;
         let init = Arc::new(Init { number: 0, bytes: init::write(&track)?, track });
         let rendition = Arc::new(Rendition { id, epoch: self.epoch, init, config: Arc::clone(&self.config) });
         self.tracks.push(Entry {
             segmenter: Segmenter::new(rendition, self.next.media),
-            shown: (0, 0, false),
+            shown: Progress::default(),
+            source,
             next_init: None,
             inits: 1,
             peak_bps: 0,
@@ -199,11 +214,15 @@ impl Presentation {
     /// # Errors
     /// [`Error::Init`].
     pub fn set_track(&mut self, id: RenditionId, track: Track) -> Result<(), Error> {
+        let Some(entry) = self.tracks.iter_mut().find(|entry| entry.segmenter.rendition().id == id) else {
+            return Ok(());
+        };
+        let source = track.timescale;
+        let track = Track { timescale: entry.segmenter.timescale(), ..track };
         let bytes = init::write(&track)?;
-        if let Some(entry) = self.tracks.iter_mut().find(|entry| entry.segmenter.rendition().id == id) {
-            entry.next_init = Some(Arc::new(Init { number: entry.inits, bytes, track }));
-            entry.inits += 1;
-        }
+        entry.source = source;
+        entry.next_init = Some(Arc::new(Init { number: entry.inits, bytes, track }));
+        entry.inits += 1;
         Ok(())
     }
 
@@ -211,7 +230,7 @@ impl Presentation {
     ///
     /// # Errors
     /// [`Error::KeyFramesTooFar`], [`Error::BitRateTooHigh`]; the presentation should be finished then.
-    pub fn push(&mut self, id: RenditionId, unit: AccessUnit, now: WallTime) -> Result<(), Error> {
+    pub fn push(&mut self, id: RenditionId, mut unit: AccessUnit, now: WallTime) -> Result<(), Error> {
         let Some(index) = self.tracks.iter().position(|entry| entry.segmenter.rendition().id == id) else {
             return Ok(());
         };
@@ -219,15 +238,18 @@ impl Presentation {
         if let Some(entry) = self.tracks.get_mut(index) {
             entry.captions |= unit.captions;
         }
+        self.place(index, &mut unit, now);
         match self.leader {
             None => self.wait_for_leader(index, unit, now),
             Some(leader) => {
                 let takes_over = self.kind(index) == Some(Kind::Video)
                     && self.kind(leader) == Some(Kind::Audio)
                     && unit.sync
-                    && !self.started(index);
+                    && (!self.started(index) || self.is_idle(index));
                 if takes_over {
                     self.leader = Some(index);
+                } else if leader != index {
+                    self.replace_silent_leader(leader, index, &unit);
                 }
                 self.write(index, unit, now)?;
             }
@@ -289,6 +311,10 @@ impl Presentation {
         let (id, kind) = (entry.segmenter.rendition().id, entry.segmenter.kind());
         if !entry.segmenter.has_started() {
             return self.start_track(index, unit, now);
+        }
+        if entry.segmenter.is_idle() {
+            self.rejoin(index, unit, now);
+            return Ok(());
         }
         let time = entry.segmenter.presentation_time(&unit);
         self.clock.observe(time.micros(), now);
@@ -362,7 +388,9 @@ impl Presentation {
         }
         let time = MediaTime::new(unit.pts, entry.segmenter.timescale());
         self.clock.observe(time.micros(), now);
-        if leads && self.cuts.is_empty() {
+        if leads && self.idle.is_some() {
+            self.lead_again(index, time, false);
+        } else if leads && self.cuts.is_empty() {
             self.start = WallTime::from_micros(self.clock.offset()).plus_micros(time.micros());
             self.open_first(time);
         }
@@ -416,6 +444,7 @@ impl Presentation {
             clock_offset: self.clock.segment_begins(),
             announced: None,
         };
+        self.fill_silent_followers(time);
         let announced = self.begin_in_periods(time, opening.clock_offset, discontinuity || due, independent);
         if self.cuts.len() == MAX_CUTS {
             self.cuts.pop_front();
@@ -476,7 +505,9 @@ impl Presentation {
             .tracks
             .iter()
             .enumerate()
-            .filter(|(_, entry)| entry.segmenter.has_started())
+            .filter(|(index, entry)| {
+                entry.segmenter.has_started() && (!entry.segmenter.is_idle() || self.leader == Some(*index))
+            })
             .map(|(index, entry)| {
                 let rendition = entry.segmenter.rendition();
                 let leads = self.leader == Some(index);
@@ -620,38 +651,4 @@ impl Presentation {
             multivariant: Text::default(),
         }
     }
-}
-
-/// Three significant digits, so that the figure does not change with every segment.
-fn round_up(bps: f64) -> u64 {
-    let unit = 10_f64.powf((bps.max(1.0).log10() - 2.0).floor()).max(1.0);
-    ((bps / unit).ceil() * unit) as u64
-}
-
-/// The usual rate that `measured` is nearest to within half a percent, else the VUI's where it is close, else what was measured.
-fn frame_rate(measured: f64, vui: Option<(u32, u32)>) -> f64 {
-    const USUAL: [f64; 13] = [
-        12.0,
-        12.5,
-        15.0,
-        24_000.0 / 1_001.0,
-        24.0,
-        25.0,
-        30_000.0 / 1_001.0,
-        30.0,
-        48.0,
-        50.0,
-        60_000.0 / 1_001.0,
-        60.0,
-        120.0,
-    ];
-    let said = vui.filter(|(_, denominator)| *denominator > 0).map(|(n, d)| f64::from(n) / f64::from(d));
-    let near = |rate: &f64, share: f64| (measured - rate).abs() <= rate * share;
-    if let Some(rate) = said.filter(|rate| near(rate, 0.005)) {
-        return rate;
-    }
-    let nearest = USUAL.iter().copied().filter(|rate| near(rate, 0.005));
-    nearest
-        .min_by(|a, b| (a - measured).abs().total_cmp(&(b - measured).abs()))
-        .unwrap_or((measured * 1000.0).round() / 1000.0)
 }

@@ -42,6 +42,8 @@ pub(super) struct Segmenter {
     listed: usize,
     open: Option<Segment>,
     opening: Option<Opening>,
+    /// Where the media ended, decode time in ticks, while nothing comes.
+    idle: Option<i64>,
     /// Discontinuity sequence number of the last complete segment.
     discontinuities: Option<u64>,
     open_msn: u64,
@@ -64,6 +66,15 @@ struct Limits {
     most: usize,
     /// A larger step between access units is a hole in the timeline.
     hole: i64,
+}
+
+/// What two windows of a rendition can differ in.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Progress {
+    next_part: u64,
+    open_msn: u64,
+    ended: bool,
+    waiting: bool,
 }
 
 /// A part in the making.
@@ -115,6 +126,7 @@ impl Segmenter {
             listed: 0,
             open: None,
             opening: None,
+            idle: None,
             discontinuities: None,
             open_msn: msn,
             next_part: 0,
@@ -165,14 +177,18 @@ impl Segmenter {
 
     /// Where the media taken so far ends on the presentation timeline; the last access unit is assumed to be as long as the one before.
     pub(super) fn end(&self) -> MediaTime {
-        let end = self.held.as_ref().map_or(0, |held| held.dts.saturating_add(self.last_duration));
+        let held = self.held.as_ref().map(|held| held.dts.saturating_add(self.last_duration));
+        let end = held.or(self.idle).unwrap_or(0);
         MediaTime::new(end.saturating_add(self.reordering), self.timescale())
     }
 
     /// Where the track can be cut: at every audio frame; at any tick where it is video, whose pictures come as they come.
     pub(super) fn grid(&self) -> Grid {
         match (&self.rendition.init.track.format, &self.held) {
-            (Format::Aac(config), Some(held)) => Grid { origin: held.dts, frame: i64::from(config.frame_samples) },
+            // A track that changed its sample rate keeps its timescale, in which a frame is no whole number of ticks.
+            (Format::Aac(config), Some(held)) if config.sample_rate == self.timescale().hz() => {
+                Grid { origin: held.dts, frame: i64::from(config.frame_samples) }
+            }
             _ => Grid::EVERY_TICK,
         }
     }
@@ -243,6 +259,64 @@ impl Segmenter {
         }
         self.end_segment();
         self.ended = true;
+    }
+
+    /// Nothing comes any more for now: as [`finish`](Self::finish), but [`gap`](Self::gap) and [`resume`](Self::resume) may follow.
+    pub(super) fn interrupt(&mut self, clock_offset: i64) {
+        let Some(held) = self.held.take() else { return };
+        let end = held.dts.saturating_add(self.last_duration.max(1));
+        self.add(held, self.last_duration.max(1), clock_offset);
+        self.end_segment();
+        self.idle = Some(end);
+    }
+
+    /// It was interrupted, and not resumed since.
+    pub(super) fn is_idle(&self) -> bool {
+        self.idle.is_some()
+    }
+
+    /// Constant delay from decoding to presentation, ticks.
+    pub(super) fn reordering(&self) -> i64 {
+        self.reordering
+    }
+
+    /// A gap up to `until` would be longer than a segment may be.
+    pub(super) fn is_too_long_a_gap(&self, until: i64) -> bool {
+        self.idle.is_some_and(|start| until.saturating_sub(start) >= self.limits.segment)
+    }
+
+    /// A segment without media, from where the last one ended to `until` (decode time, ticks): at least a tick, and never longer than a segment
+    /// may be, even if it ends too early then. Only while idle.
+    pub(super) fn gap(&mut self, until: i64, opening: Opening) {
+        let Some(start) = self.idle else { return };
+        let end =
+            until.clamp(start.saturating_add(1), start.saturating_add(self.limits.segment.saturating_sub(1).max(1)));
+        let presentation_start = start.saturating_add(self.reordering);
+        let before = self.discontinuities.replace(opening.discontinuity_sequence);
+        self.segments.push(Arc::new(Segment {
+            msn: self.open_msn,
+            discontinuity: before.is_some_and(|before| before != opening.discontinuity_sequence),
+            discontinuity_sequence: opening.discontinuity_sequence,
+            init: Arc::clone(&self.rendition.init),
+            start,
+            presentation_start,
+            duration: end.saturating_sub(start),
+            announced: None,
+            date: self.date(presentation_start, opening.clock_offset),
+            independent: false,
+            parts: Vec::new(),
+            parts_listed: false,
+        }));
+        self.opening = Some(opening);
+        self.open_msn += 1;
+        self.idle = Some(end);
+        self.retire();
+    }
+
+    /// Media comes again: `unit` is the first of the segment that opens so. Its decode time is where the last gap ends.
+    pub(super) fn resume(&mut self, unit: AccessUnit, opening: Opening) {
+        self.idle = None;
+        self.start(unit, opening);
     }
 
     fn add(&mut self, unit: AccessUnit, duration: i64, clock_offset: i64) {
@@ -406,6 +480,7 @@ impl Segmenter {
             open_msn: self.open_msn,
             next_part: self.next_part,
             ended: self.ended,
+            waiting: self.idle.is_some() && !self.ended,
             version: self.version,
             published: Default::default(),
             rendered: Rendered::default(),
@@ -413,8 +488,8 @@ impl Segmenter {
     }
 
     /// Counts parts and segments made so far; when it moves, a new window is due.
-    pub(super) fn progress(&self) -> (u64, u64, bool) {
-        (self.next_part, self.open_msn, self.ended)
+    pub(super) fn progress(&self) -> Progress {
+        Progress { next_part: self.next_part, open_msn: self.open_msn, ended: self.ended, waiting: self.idle.is_some() }
     }
 }
 

@@ -70,6 +70,11 @@ impl Reservation {
             || next.discontinuity + BLOCK / 4 > self.reserved.discontinuity_sequence
     }
 
+    /// The first numbers that are not reserved.
+    pub(super) fn end(&self) -> Sequence {
+        Sequence { media: self.reserved.media_sequence, discontinuity: self.reserved.discontinuity_sequence }
+    }
+
     /// Reserves another block beyond `next`, synced before it returns. Blocks on the disk.
     pub(super) fn extend(&mut self, next: Sequence) -> std::io::Result<()> {
         let changing = Arc::clone(&self.changing);

@@ -178,6 +178,7 @@ impl Show {
             open_msn: self.next_msn.saturating_sub(1),
             next_part: self.next_msn,
             ended: self.ended,
+            waiting: false,
             version: self.next_msn,
             published: Default::default(),
             rendered: Rendered::default(),

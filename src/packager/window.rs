@@ -27,6 +27,8 @@ pub struct Window {
     pub next_part: u64,
     /// No part and no segment will follow.
     pub ended: bool,
+    /// Nothing comes at present: gaps follow one another until media does.
+    pub waiting: bool,
     /// Counts the windows of this rendition.
     pub version: u64,
     /// When it was put where viewers look; set once by the shell that does, since the cores know no clock.

@@ -33,6 +33,9 @@ pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 /// The API as a service that any HTTP server can call.
 pub type Service = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
+/// Tells what is known of a stream's ingest.
+pub type TellIngest = dyn Fn(&StreamName) -> Option<IngestReport> + Send + Sync;
+
 /// What the API looks at.
 #[derive(Clone)]
 pub struct Context {
@@ -41,7 +44,7 @@ pub struct Context {
     /// Estimates how many watch a stream.
     pub viewers: Arc<dyn Fn(&StreamName) -> u64 + Send + Sync>,
     /// Tells what is known of the way from a stream's publisher to here, where something is.
-    pub ingest: Arc<dyn Fn(&StreamName) -> Option<IngestReport> + Send + Sync>,
+    pub ingest: Arc<TellIngest>,
 }
 
 impl fmt::Debug for Context {

@@ -12,7 +12,7 @@ use super::{Context, Problem};
 use crate::media::report::IngestReport;
 use crate::media::{Format, Kind, StreamName, WallTime};
 use crate::packager::catalog::Measured;
-use crate::packager::live::Stream;
+use crate::packager::live::{State as Presence, Stream};
 
 /// All streams.
 #[derive(Debug, Serialize, ToSchema)]
@@ -142,10 +142,10 @@ fn view(stream: &Stream, context: &Context) -> View {
     View {
         app: name.app().to_owned(),
         name: name.name().to_owned(),
-        state: match (catalog.ended, catalog.renditions.is_empty()) {
-            (true, _) => Life::Ended,
-            (false, true) => Life::Waiting,
-            (false, false) => Life::Live,
+        state: match (stream.state(), catalog.renditions.is_empty()) {
+            (Presence::Ended, _) => Life::Ended,
+            (Presence::Live, false) => Life::Live,
+            _ => Life::Waiting,
         },
         epoch: stream.epoch().to_string(),
         started_at: WallTime::from_micros(started).rfc3339(),
@@ -156,7 +156,11 @@ fn view(stream: &Stream, context: &Context) -> View {
         },
         tracks: catalog.renditions.iter().map(track).collect(),
         viewers: Viewers { exact: None, estimated: (context.viewers)(name) },
-        ingest: (context.ingest)(name).map_or(Ingest::Unknown {}, |report| Ingest::Known(Box::new(report))),
+        // What is over needs no advice.
+        ingest: match (context.ingest)(name).filter(|_| !catalog.ended) {
+            Some(report) => Ingest::Known(Box::new(report)),
+            None => Ingest::Unknown {},
+        },
         urls: Urls {
             hls: format!("/{name}/index.m3u8"),
             dash: format!("/{name}/manifest.mpd"),

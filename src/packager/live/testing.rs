@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use super::{Metrics, PublisherInfo, Registry, Stream};
+use super::{Limits, Listed, Metrics, PublisherInfo, Registry, Stream};
 use crate::media::{Epoch, RenditionId, StreamName, WallTime};
 use crate::packager::sequence::Sequences;
 use crate::packager::{Catalog, Window};
@@ -26,22 +26,24 @@ impl Stream {
             since: WallTime::from_micros(0),
             holder: "test".into(),
         };
-        let stop = watch::Sender::new(None);
-        Arc::new(Self { name, epoch, publisher, stop, catalog, windows: RwLock::new(windows.into_iter().collect()) })
+        let stream = Self::new(name, epoch, publisher, catalog.borrow().clone());
+        Arc::new(Self { catalog, windows: RwLock::new(windows.into_iter().collect()), ..stream })
     }
 }
 
 impl Registry {
     /// A registry of the given streams.
     pub(crate) fn for_test(streams: Vec<Arc<Stream>>) -> Self {
-        let streams: HashMap<_, _> = streams.into_iter().map(|stream| (stream.name.clone(), stream)).collect();
+        let listed = |stream: Arc<Stream>| (stream.name.clone(), Listed { stream, life: None });
+        let streams: HashMap<_, _> = streams.into_iter().map(listed).collect();
         let folder = std::env::temp_dir();
         Self {
             config: Arc::default(),
             sequences: Sequences::new(&folder),
-            max_streams: 16,
+            limits: Limits { max_streams: 16, resume_window: std::time::Duration::ZERO },
             metrics: Metrics::for_test(),
             streams: RwLock::new(streams),
+            stopping: std::sync::atomic::AtomicBool::new(false),
         }
     }
 }

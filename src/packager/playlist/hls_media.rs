@@ -21,6 +21,8 @@ pub struct Report {
 
 /// Version with EXT-X-MAP. Spec: RFC 8216bis §8.
 const VERSION: u32 = 6;
+/// Version with EXT-X-GAP.
+const VERSION_GAP: u32 = 8;
 /// Version with EXT-X-SKIP.
 const VERSION_SKIP: u32 = 9;
 /// CAN-SKIP-UNTIL in target durations, the least that is allowed. Spec: RFC 8216bis §4.4.3.8.
@@ -44,7 +46,12 @@ fn write(text: &mut String, window: &Window, reports: &[Report], delta: bool) ->
     let skipped = if delta { skippable(segments, scale.ticks(target * SKIP_UNTIL)) } else { 0 };
 
     writeln!(text, "#EXTM3U")?;
-    writeln!(text, "#EXT-X-VERSION:{}", if skipped > 0 { VERSION_SKIP } else { VERSION })?;
+    let version = match skipped {
+        0 if segments.iter().any(|segment| segment.is_gap()) => VERSION_GAP,
+        0 => VERSION,
+        _ => VERSION_SKIP,
+    };
+    writeln!(text, "#EXT-X-VERSION:{version}")?;
     writeln!(text, "#EXT-X-TARGETDURATION:{}", target.as_secs())?;
     writeln!(
         text,
@@ -73,6 +80,9 @@ fn write(text: &mut String, window: &Window, reports: &[Report], delta: bool) ->
         if behind <= near_edge {
             parts(text, segment, scale)?;
         }
+        if segment.is_gap() {
+            writeln!(text, "#EXT-X-GAP")?;
+        }
         writeln!(text, "#EXTINF:{},", decimal(scale.seconds(segment.duration)))?;
         writeln!(text, "s{}.m4s", segment.msn)?;
     }
@@ -83,7 +93,9 @@ fn write(text: &mut String, window: &Window, reports: &[Report], delta: bool) ->
     if window.ended {
         return writeln!(text, "#EXT-X-ENDLIST");
     }
-    writeln!(text, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"p{}.m4s\"", window.next_part)?;
+    if !window.waiting {
+        writeln!(text, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"p{}.m4s\"", window.next_part)?;
+    }
     for report in reports {
         write!(text, "#EXT-X-RENDITION-REPORT:URI=\"../{}/index.m3u8\",LAST-MSN={}", report.id, report.last_msn)?;
         match report.last_part {

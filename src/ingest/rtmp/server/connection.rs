@@ -261,7 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let info =
             PublisherInfo { protocol: request.protocol, peer: self.peer, since: wall_time(), holder: grant.holder };
         let name = request.name.clone();
-        let publisher = self.context.registry.publish(request.name, info).await.map_err(|error| {
+        let publisher = self.context.registry.publish(request.name, info, grant.takeover).await.map_err(|error| {
             let kind = match &error {
                 PublishError::AlreadyLive { .. } => RefusalKind::BadName,
                 PublishError::TooManyStreams(_) => RefusalKind::Unavailable,

@@ -46,7 +46,9 @@ struct Running {
 
 async fn start(max_per_ip: u32) -> Running {
     let folder = tempfile::tempdir().unwrap();
-    let registry = live::Registry::new(Arc::default(), Sequences::new(folder.path()), 16, live::Metrics::for_test());
+    let limits = live::Limits { max_streams: 16, resume_window: Duration::ZERO };
+    let registry =
+        live::Registry::new(Arc::default(), Sequences::new(folder.path()), limits, live::Metrics::for_test());
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -82,8 +82,11 @@ fn line<'a>(
     let belongs = |msn: u64| msn >= share.first_msn && share.end_msn.is_none_or(|end| msn < end);
     let whole = window.segments.iter().map(|segment| (segment, false));
     let announced = window.open.iter().filter(|open| period.low_latency && open.announced.is_some());
-    let held: Vec<(&Arc<Segment>, bool)> =
-        whole.chain(announced.map(|open| (open, true))).filter(|(segment, _)| belongs(segment.msn)).collect();
+    let held: Vec<(&Arc<Segment>, bool)> = whole
+        .chain(announced.map(|open| (open, true)))
+        // A rendition that fell silent has gaps at its end of the period, which nobody could fetch.
+        .filter(|(segment, _)| belongs(segment.msn) && !segment.is_gap())
+        .collect();
     let opening = (share.offset, zero.plus_micros(period.start_micros));
     let reference = held.last().map_or(opening, |(segment, _)| (segment.presentation_start, segment.date));
     let span = |(segment, open): &(&Arc<Segment>, bool)| Span {

@@ -1,0 +1,292 @@
+//! What happens when nothing comes: the publisher drops and comes back, or one of its tracks falls silent.
+//!
+//! The timeline goes on as the wall clock does. What is missing is filled with gap segments of the usual length (EXT-X-GAP), so that
+//! playlists keep moving, and media that comes again is placed where the clock says it belongs: right behind the last gap. There is no
+//! discontinuity then unless the format has changed.
+//!
+//! ```text
+//!   leader     ──── s7 ────┤ s8 (gap) │ s9 (gap) │ s10 (gap, cut short) ├── s11 ───
+//!   follower   ──── s7 ──────┤ s8     │ s9       │ s10                    ├─ s11 ──    its last gap ends at its own first access unit
+//! ```
+//!
+//! Specification: RFC 8216bis §4.4.4.7, §6.2.1.
+
+use super::{Cut, Entry, Error, FirstCut, Opening, Presentation};
+use crate::media::{AccessUnit, Kind, MediaTime, RenditionId, Timescale, Track, WallTime};
+
+/// The least that an interruption lasts on the timeline, so that every rendition has room for a gap.
+const LEAST_GAP_MICROS: i64 = 20_000;
+/// The most, whatever a wall clock says that somebody has set: longer than any resume window.
+const MOST_GAP_MICROS: i64 = 3_600_000_000;
+/// A leader that is this many segments behind another track has fallen silent.
+const SILENT_SEGMENTS: u32 = 2;
+
+const MICROS: fn() -> Timescale = || Timescale::new(1_000_000).unwrap_or(Timescale::MILLIS);
+
+impl Presentation {
+    /// Nobody publishes any more, for now: what has come is completed. [`pass`](Self::pass) is to be called from now on, until
+    /// [`rejoin_track`](Self::rejoin_track) or [`finish`](Self::finish).
+    pub fn interrupt(&mut self, now: WallTime) {
+        if self.idle.is_some() || self.ended {
+            return;
+        }
+        self.published = self.published.max(now);
+        if !self.can_resume() {
+            // Nothing to go on with: whoever comes next begins.
+            self.tracks.clear();
+            self.waiting.clear();
+            self.waiting_since = None;
+            return;
+        }
+        self.tell_periods_of_the_first_cut();
+        let end = self.leader.and_then(|leader| self.tracks.get(leader)).map(|entry| entry.segmenter.end());
+        if let (Some(periods), Some(end)) = (&mut self.periods, end) {
+            periods.end(end);
+        }
+        let offset = self.clock.offset();
+        for entry in &mut self.tracks {
+            entry.segmenter.interrupt(offset);
+        }
+        let started = || self.tracks.iter().filter(|entry| entry.segmenter.has_started());
+        let end = started().map(|entry| entry.segmenter.end().micros()).max().unwrap_or(0);
+        let msn = started().map(|entry| entry.segmenter.open_msn()).max();
+        if let Some(msn) = msn {
+            // A track that had not reached the last cut yet has one segment less.
+            self.fill_up_to(msn, end);
+            self.next.media = msn.saturating_sub(1);
+        }
+        self.leader = None;
+        self.waiting.clear();
+        self.waiting_since = None;
+        self.cuts.clear();
+        self.base = None;
+        self.idle = Some(end);
+        self.catalog_due = true;
+    }
+
+    /// Whether anything was published that could be gone on with.
+    pub fn can_resume(&self) -> bool {
+        self.tracks.iter().any(|entry| entry.segmenter.has_started())
+    }
+
+    /// While interrupted: adds the gaps that are due at `now`. Returns when the next one is, `None` where nothing is interrupted.
+    pub fn pass(&mut self, now: WallTime) -> Option<WallTime> {
+        let media_now = now.micros().saturating_sub(self.clock.offset());
+        self.pass_until(media_now);
+        let next = self.idle?.saturating_add(self.segment_micros());
+        Some(WallTime::from_micros(next.saturating_add(self.clock.offset())))
+    }
+
+    fn pass_until(&mut self, media_micros: i64) {
+        let step = self.segment_micros();
+        while let Some(from) = self.idle.filter(|from| from.saturating_add(step) <= media_micros) {
+            self.next.media += 1;
+            let until = from.saturating_add(step);
+            self.fill_up_to(self.next.media.saturating_add(1), until);
+            self.idle = Some(until);
+            self.catalog_due = true;
+            if media_micros.saturating_sub(until) > MOST_GAP_MICROS {
+                return;
+            }
+        }
+    }
+
+    /// Another publisher, or the same again, brings the `index`th track of its kind. Where there is a rendition of that place it is gone on
+    /// with, in a new format if need be; else a new one is added.
+    ///
+    /// # Errors
+    /// [`Error::TooManyTracks`], [`Error::Init`].
+    pub fn rejoin_track(&mut self, index: u8, track: Track) -> Result<RenditionId, Error> {
+        let id = RenditionId { kind: track.format.kind(), index };
+        let Some(entry) = self.tracks.iter_mut().find(|entry| entry.segmenter.rendition().id == id) else {
+            return self.add_track(track);
+        };
+        entry.source = track.timescale;
+        let own = &entry.segmenter.rendition().init.track;
+        if own.format == track.format && own.language == track.language {
+            entry.next_init = None;
+            return Ok(id);
+        }
+        self.set_track(id, track)?;
+        Ok(id)
+    }
+
+    /// Puts an access unit of a publisher's own timeline on that of the presentation.
+    pub(super) fn place(&mut self, index: usize, unit: &mut AccessUnit, now: WallTime) {
+        let Some(entry) = self.tracks.get(index) else { return };
+        let (source, own) = (entry.source, entry.segmenter.timescale());
+        let base = match self.base {
+            Some(base) => base,
+            None => {
+                let end = self.idle.unwrap_or(0);
+                let here = now.micros().saturating_sub(self.clock.offset());
+                let start = here.clamp(end.saturating_add(LEAST_GAP_MICROS), end.saturating_add(MOST_GAP_MICROS));
+                let base = start.saturating_sub(source.micros(unit.pts));
+                *self.base.insert(base)
+            }
+        };
+        if base == 0 && source == own {
+            return;
+        }
+        let shift = MediaTime::new(base, MICROS()).in_scale(own);
+        unit.dts = source.rescale(unit.dts, own).saturating_add(shift);
+        unit.pts = source.rescale(unit.pts, own).saturating_add(shift);
+    }
+
+    pub(super) fn is_idle(&self, index: usize) -> bool {
+        self.tracks.get(index).is_some_and(|entry| entry.segmenter.is_idle())
+    }
+
+    /// The first access unit of a track after it was interrupted.
+    pub(super) fn rejoin(&mut self, index: usize, unit: AccessUnit, now: WallTime) {
+        let leads = self.leader == Some(index);
+        let Some(entry) = self.tracks.get_mut(index) else { return };
+        if entry.segmenter.kind() == Kind::Video && !unit.sync {
+            entry.undecodable += 1;
+            return;
+        }
+        let scale = entry.segmenter.timescale();
+        // Another delay of reordering is another relation of decoding to presentation, which players must be told of.
+        let reordering = unit.pts.saturating_sub(unit.dts).max(0);
+        let changes = entry.next_init.is_some() || reordering != entry.segmenter.reordering();
+        let time = MediaTime::new(unit.pts, scale);
+        if leads {
+            self.clock.observe(time.micros(), now);
+            self.lead_again(index, time, changes);
+        }
+        let Some(cut) = self.cuts.back().cloned().filter(|cut| time >= cut.time) else {
+            // Nothing to be presented with.
+            return;
+        };
+        self.fill_behind(index, cut.msn, cut.time);
+        let Some(entry) = self.tracks.get_mut(index) else { return };
+        let id = entry.segmenter.rendition().id;
+        let mut opening = cut.opening(id);
+        opening.announced = opening.announced.filter(|_| leads);
+        let before = entry.segmenter.discontinuity_sequence();
+        let changes = changes || entry.segmenter.is_too_long_a_gap(unit.dts);
+        if changes && !leads && opening.discontinuity_sequence == before {
+            opening.discontinuity_sequence += 1;
+            self.discontinuity_due = true;
+        }
+        let before = Opening { discontinuity_sequence: before, ..cut.opening };
+        entry.segmenter.gap(unit.dts, before);
+        if let Some(init) = entry.next_init.take() {
+            entry.segmenter.set_init(init);
+        }
+        entry.segmenter.resume(unit, opening);
+        self.catalog_due = true;
+    }
+
+    /// The leader of what comes now begins at `time`: the gap before it gets its number, and so does its first segment.
+    pub(super) fn lead_again(&mut self, index: usize, time: MediaTime, changes: bool) {
+        self.pass_until(time.micros().saturating_sub(LEAST_GAP_MICROS / 2));
+        let others_run = self
+            .tracks
+            .iter()
+            .enumerate()
+            .any(|(other, entry)| other != index && entry.segmenter.has_started() && !entry.segmenter.is_idle());
+        if others_run {
+            self.fill_behind(index, self.next.media.saturating_add(1), time);
+        } else {
+            self.next.media += 1;
+        }
+        let until =
+            |entry: &Entry| time.in_scale(entry.segmenter.timescale()).saturating_sub(entry.segmenter.reordering());
+        let too_long = self.tracks.get(index).is_some_and(|entry| entry.segmenter.is_too_long_a_gap(until(entry)));
+        let changes = changes || too_long;
+        let new_format_anywhere =
+            self.tracks.iter().any(|entry| entry.segmenter.is_idle() && entry.next_init.is_some());
+        if changes || (new_format_anywhere && !others_run) {
+            self.discontinuity_due = true;
+        }
+        self.idle = None;
+        self.next.media += 1;
+        if std::mem::take(&mut self.discontinuity_due) {
+            self.next.discontinuity += 1;
+        }
+        let opening = Opening {
+            discontinuity_sequence: self.next.discontinuity,
+            clock_offset: self.clock.segment_begins(),
+            announced: None,
+        };
+        let announced = if others_run {
+            self.begin_in_periods(time, opening.clock_offset, false, true)
+        } else {
+            // Which tracks come back shows during the first segment, and the period must name them all.
+            let date = WallTime::from_micros(time.micros()).plus_micros(opening.clock_offset);
+            self.first = Some(FirstCut { msn: self.next.media, start: time, date });
+            Vec::new()
+        };
+        self.cuts.push_back(Cut { msn: self.next.media, time, opening, announced });
+    }
+
+    /// Gaps in every idle track so that its next segment is `msn`; the last of them ends at `until`, microseconds on the presentation timeline.
+    fn fill_up_to(&mut self, msn: u64, until: i64) {
+        let clock_offset = self.clock.offset();
+        for entry in self.tracks.iter_mut().filter(|entry| entry.segmenter.is_idle()) {
+            let scale = entry.segmenter.timescale();
+            let until = MediaTime::new(until, MICROS()).in_scale(scale).saturating_sub(entry.segmenter.reordering());
+            while entry.segmenter.open_msn() < msn {
+                gap(entry, until, clock_offset);
+            }
+        }
+    }
+
+    /// Gaps in one idle track, up to but not including the one that ends at `time`, where segment `msn` begins.
+    fn fill_behind(&mut self, index: usize, msn: u64, time: MediaTime) {
+        let clock_offset = self.clock.offset();
+        let Some(entry) = self.tracks.get_mut(index) else { return };
+        while entry.segmenter.open_msn() + 1 < msn {
+            let due = entry.segmenter.open_msn() + 1;
+            let end = self.cuts.iter().find(|cut| cut.msn >= due).map_or(time, |cut| cut.time);
+            let until = end.in_scale(entry.segmenter.timescale()).saturating_sub(entry.segmenter.reordering());
+            gap(entry, until, clock_offset);
+        }
+    }
+
+    /// The leader cuts at `time`: tracks that brought nothing during the whole segment that ends there get gaps, so that their playlists go on.
+    pub(super) fn fill_silent_followers(&mut self, time: MediaTime) {
+        let (msn, offset) = (self.next.media, self.clock.offset());
+        for index in 0..self.tracks.len() {
+            let Some(entry) = self.tracks.get_mut(index).filter(|entry| entry.segmenter.has_started()) else {
+                continue;
+            };
+            if self.leader == Some(index) || entry.segmenter.open_msn() + 2 > msn {
+                continue;
+            }
+            entry.segmenter.interrupt(offset);
+            self.fill_behind(index, msn, time);
+        }
+    }
+
+    /// `unit` of another track comes long after the leader's last access unit: that track leads from here.
+    pub(super) fn replace_silent_leader(&mut self, leader: usize, index: usize, unit: &AccessUnit) {
+        let Some(entry) = self.tracks.get(index) else { return };
+        if !entry.segmenter.has_started() || entry.segmenter.is_idle() {
+            return;
+        }
+        let time = entry.segmenter.presentation_time(unit).micros();
+        let on_time = entry.segmenter.open_msn() == self.next.media;
+        let offset = self.clock.offset();
+        let silent = self.segment_micros().saturating_mul(i64::from(SILENT_SEGMENTS)) * 3 / 4;
+        let Some(old) = self.tracks.get_mut(leader) else { return };
+        if on_time && !old.segmenter.is_idle() && time.saturating_sub(old.segmenter.end().micros()) > silent {
+            old.segmenter.interrupt(offset);
+            self.leader = Some(index);
+            self.catalog_due = true;
+        }
+    }
+
+    fn segment_micros(&self) -> i64 {
+        i64::try_from(self.config.segment_target.as_micros()).unwrap_or(i64::MAX).max(1)
+    }
+}
+
+fn gap(entry: &mut Entry, until: i64, clock_offset: i64) {
+    let discontinuity_sequence = entry.segmenter.discontinuity_sequence();
+    entry.segmenter.gap(until, Opening { discontinuity_sequence, clock_offset, announced: None });
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+use crate::media::{Format, Kind, RenditionId, Timescale, Track};
+use crate::packager::playlist::{dash, hls_media};
+use crate::packager::simulation::{START, Simulation, audio_track, payload, video_track};
+use crate::packager::{Config, Window};
+
+const VIDEO: RenditionId = RenditionId { kind: Kind::Video, index: 0 };
+const AUDIO: RenditionId = RenditionId { kind: Kind::Audio, index: 0 };
+const BOTH: [Kind; 2] = [Kind::Video, Kind::Audio];
+
+fn text(window: &Window) -> String {
+    hls_media::render(window, &[], false)
+}
+
+/// Published for 7 s, gone for `outage` µs, published for 7 s again.
+fn interrupted(outage: i64) -> Simulation {
+    let mut simulation = Simulation::new(Config::default());
+    simulation.stream(7.0, (30, 1), 60, true, &BOTH);
+    simulation.outage(7_000_000, outage);
+    simulation.stream(7.0, (30, 1), 60, true, &BOTH);
+    simulation
+}
+
+#[test]
+fn the_same_encoder_goes_on_behind_gaps_without_a_discontinuity() {
+    for outage in [1, 300_000, 1_999_000, 10_000_000, 31_000_000] {
+        let simulation = interrupted(outage);
+        for id in [VIDEO, AUDIO] {
+            let window = &simulation.windows[&id];
+            assert!(window.segments.iter().all(|segment| !segment.discontinuity), "{outage} {id}");
+            assert!(!window.waiting && text(window).contains("PRELOAD-HINT"));
+            let gaps: i64 = window.segments.iter().filter(|segment| segment.is_gap()).map(|gap| gap.duration).sum();
+            if outage <= 10_000_000 {
+                let gaps = window.rendition.init.track.timescale.micros(gaps);
+                // Pictures shown late, a frame of audio, and the least there is.
+                assert!((gaps - outage.max(20_000)).abs() < 150_000, "{outage} {id}: {gaps}");
+            }
+            for segment in window.segments.iter().filter(|segment| !segment.is_gap()) {
+                let media = window.rendition.init.track.timescale.micros(segment.presentation_start);
+                assert!((segment.date.micros() - START - media).abs() < 100_000, "dates run on with the timeline");
+            }
+        }
+        let (video, audio) = (&simulation.windows[&VIDEO], &simulation.windows[&AUDIO]);
+        assert_eq!(video.open_msn, audio.open_msn, "segment numbers mean the same everywhere");
+        for segment in video.segments.iter().filter(|segment| !segment.is_gap()) {
+            let Some(other) = audio.segment(segment.msn).filter(|other| !other.is_gap()) else { continue };
+            let apart = other.init.track.timescale.micros(other.presentation_start)
+                - Timescale::NINETY_KHZ.micros(segment.presentation_start);
+            assert!((-1..=21_400).contains(&apart), "{outage}: audio {apart} µs after video in {}", segment.msn);
+        }
+    }
+}
+
+#[test]
+fn while_nobody_publishes_the_playlist_moves_on_and_hints_at_nothing() {
+    let mut simulation = Simulation::new(Config::default());
+    simulation.stream(7.0, (30, 1), 60, true, &BOTH);
+    let before = simulation.windows[&VIDEO].next_part;
+    simulation.outage(7_000_000, 5_000_000);
+    let window = &simulation.windows[&VIDEO];
+    let playlist = text(window);
+    assert_eq!(playlist.matches("#EXT-X-GAP\n").count(), 2, "{playlist}");
+    assert!(!playlist.contains("PRELOAD-HINT") && !playlist.contains("ENDLIST"), "{playlist}");
+    assert!(playlist.contains("#EXT-X-VERSION:8\n"), "{playlist}");
+    assert!(window.next_part > before, "what had come was completed");
+    simulation.finish();
+    assert!(text(&simulation.windows[&VIDEO]).ends_with("#EXT-X-ENDLIST\n"));
+}
+
+#[test]
+fn another_resolution_is_one_discontinuity_with_its_own_init() {
+    let mut simulation = Simulation::new(Config::default());
+    simulation.stream(7.0, (30, 1), 60, false, &BOTH);
+    simulation.outage(7_000_000, 3_000_000);
+    let mut track = video_track();
+    if let Format::H264(config) = &mut track.format {
+        (config.width, config.height) = (1920, 1080);
+    }
+    let (video, audio) = (simulation.add(track), simulation.add(audio_track()));
+    let scale = Timescale::new(48_000).unwrap();
+    for n in 0..240_i64 {
+        simulation.push(video, n * 3_000, n * 3_000, n % 60 == 0, 900, Timescale::NINETY_KHZ);
+        for frame in (n * 1_600 + 1_023) / 1_024..((n + 1) * 1_600 + 1_023) / 1_024 {
+            simulation.push(audio, frame * 1_024, frame * 1_024, true, 300, scale);
+        }
+    }
+    for id in [VIDEO, AUDIO] {
+        let window = &simulation.windows[&id];
+        let marked: Vec<u64> = window.segments.iter().filter(|s| s.discontinuity).map(|s| s.msn).collect();
+        assert_eq!(marked.len(), 1, "{id}: {}", text(window));
+        assert_eq!(
+            marked,
+            simulation.windows[&VIDEO].segments.iter().filter(|s| s.discontinuity).map(|s| s.msn).collect::<Vec<_>>()
+        );
+    }
+    let playlist = text(&simulation.windows[&VIDEO]);
+    assert!(playlist.contains("init-0.mp4") && playlist.contains("init-1.mp4"), "{playlist}");
+    assert!(!text(&simulation.windows[&AUDIO]).contains("init-1.mp4"));
+}
+
+#[test]
+fn another_sample_rate_keeps_the_timescale() {
+    let mut simulation = Simulation::new(Config::default());
+    simulation.stream(7.0, (30, 1), 60, false, &BOTH);
+    simulation.outage(7_000_000, 1_000_000);
+    let scale = Timescale::new(44_100).unwrap();
+    let mut track = Track { timescale: scale, ..audio_track() };
+    if let Format::Aac(config) = &mut track.format {
+        config.sample_rate = 44_100;
+    }
+    let (video, audio) = (simulation.add(video_track()), simulation.add(track));
+    for n in 0..240_i64 {
+        simulation.push(video, n * 3_000, n * 3_000, n % 60 == 0, 900, Timescale::NINETY_KHZ);
+        for frame in (n * 1_470 + 1_023) / 1_024..((n + 1) * 1_470 + 1_023) / 1_024 {
+            simulation.push(audio, frame * 1_024, frame * 1_024, true, 300, scale);
+        }
+    }
+    let window = &simulation.windows[&AUDIO];
+    assert_eq!(window.rendition.init.track.timescale.hz(), 48_000);
+    let last = window.segments.last().unwrap();
+    let video = simulation.windows[&VIDEO].segment(last.msn).unwrap();
+    let apart = last.init.track.timescale.micros(last.presentation_start)
+        - Timescale::NINETY_KHZ.micros(video.presentation_start);
+    assert!((0..=24_000).contains(&apart), "{apart}");
+}
+
+#[test]
+fn a_follower_that_falls_silent_has_gaps_and_comes_back() {
+    let mut simulation = Simulation::new(Config::default());
+    let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+    let scale = Timescale::new(48_000).unwrap();
+    for n in 0..900_i64 {
+        simulation.push(video, n * 3_000, n * 3_000, n % 60 == 0, 900, Timescale::NINETY_KHZ);
+        if (200..500).contains(&n) {
+            continue;
+        }
+        for frame in (n * 1_600 + 1_023) / 1_024..((n + 1) * 1_600 + 1_023) / 1_024 {
+            simulation.push(audio, frame * 1_024, frame * 1_024, true, 300, scale);
+        }
+        if n == 499 {
+            let window = &simulation.windows[&AUDIO];
+            assert!(window.waiting && window.segments.iter().filter(|segment| segment.is_gap()).count() >= 3);
+        }
+    }
+    let (video, audio) = (&simulation.windows[&VIDEO], &simulation.windows[&AUDIO]);
+    assert!(!audio.waiting && video.segments.iter().all(|segment| !segment.is_gap()));
+    assert_eq!(audio.open_msn, video.open_msn);
+    let mpd = dash::render(simulation.catalog.as_ref().unwrap(), &[video.clone(), audio.clone()]);
+    assert!(dash_mpd_core::parse(&mpd).is_ok(), "{mpd}");
+}
+
+#[test]
+fn a_leader_that_falls_silent_is_replaced_until_it_comes_back() {
+    let mut simulation = Simulation::new(Config::default());
+    let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+    let scale = Timescale::new(48_000).unwrap();
+    for n in 0..1_200_i64 {
+        if !(200..700).contains(&n) {
+            simulation.push(video, n * 3_000, n * 3_000, n % 60 == 0, 900, Timescale::NINETY_KHZ);
+        }
+        for frame in (n * 1_600 + 1_023) / 1_024..((n + 1) * 1_600 + 1_023) / 1_024 {
+            simulation.push(audio, frame * 1_024, frame * 1_024, true, 300, scale);
+        }
+        if n == 650 {
+            let (video, audio) = (&simulation.windows[&VIDEO], &simulation.windows[&AUDIO]);
+            assert!(video.waiting && video.segments.iter().filter(|segment| segment.is_gap()).count() >= 4);
+            assert!(audio.segments.iter().all(|segment| !segment.is_gap()));
+            assert!(audio.open_msn - video.open_msn <= 1);
+        }
+    }
+    let (video, audio) = (&simulation.windows[&VIDEO], &simulation.windows[&AUDIO]);
+    assert!(!video.waiting);
+    assert_eq!(audio.open_msn, video.open_msn);
+    assert!(video.segments.last().unwrap().independent);
+}
+
+#[test]
+fn a_publisher_that_brings_only_one_of_the_tracks_leaves_the_other_to_gaps() {
+    let mut simulation = Simulation::new(Config::default());
+    simulation.stream(7.0, (30, 1), 60, true, &BOTH);
+    simulation.outage(7_000_000, 1_000_000);
+    simulation.stream(20.0, (30, 1), 60, true, &[Kind::Audio]);
+    let (video, audio) = (&simulation.windows[&VIDEO], &simulation.windows[&AUDIO]);
+    assert!(video.waiting && !audio.waiting);
+    assert!(audio.open_msn - video.open_msn <= 1);
+    simulation.outage(28_000_000, 1_000_000);
+    simulation.stream(7.0, (30, 1), 60, true, &BOTH);
+    assert!(!simulation.windows[&VIDEO].waiting && !simulation.windows[&AUDIO].waiting);
+    assert_eq!(simulation.windows[&VIDEO].open_msn, simulation.windows[&AUDIO].open_msn);
+}
+
+#[test]
+fn nothing_that_was_published_is_lost() {
+    let simulation = interrupted(500_000);
+    let window = &simulation.windows[&VIDEO];
+    // 420 pictures, of which the first segments may have left the window and one is held back.
+    assert!(payload(window).len() > 300_000);
+    let samples: i64 = window.segments.iter().filter(|s| !s.is_gap()).map(|s| s.duration).sum();
+    assert!(samples > 12 * 90_000, "{samples}");
+}
+
+#[test]
+fn dash_closes_its_period_and_opens_another() {
+    let simulation = interrupted(5_000_000);
+    let catalog = simulation.catalog.as_ref().unwrap();
+    let windows: Vec<_> = simulation.windows.values().cloned().collect();
+    let mpd = dash::render(catalog, &windows);
+    assert!(dash_mpd_core::parse(&mpd).is_ok(), "{mpd}");
+    let before: Vec<_> = catalog.periods.iter().filter(|period| period.duration_micros.is_some()).collect();
+    let after = catalog.periods.iter().rev().find(|period| !period.connected).unwrap();
+    assert!(!before.is_empty() && after.start_micros > 11_900_000 && after.start_micros < 12_200_000, "{mpd}");
+    assert_eq!(after.renditions.len(), 2);
+}
