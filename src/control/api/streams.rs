@@ -254,5 +254,10 @@ mod tests {
         for path in ["/api/v1/streams", "/api/v1/streams/{app}/{name}"] {
             assert!(document["paths"][path]["get"].is_object(), "{path}");
         }
+        for (schema, field) in [("IngestReport", "advice"), ("VideoReport", "key_frame_interval"), ("Advice", "remedy")]
+        {
+            let properties = &document["components"]["schemas"][schema]["properties"];
+            assert!(properties[field].is_object(), "{schema}: {properties}");
+        }
     }
 }

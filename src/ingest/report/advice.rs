@@ -25,6 +25,9 @@ const DROPPED_BAD_MS: u64 = 1_000;
 const REORDER_MS: u64 = 60;
 /// Repairs in ten to twenty seconds that are no accident any more.
 const REPAIRS: u64 = 3;
+/// Kinds of repair that cost viewers something; the others are inaudible and invisible.
+const NOTICED: [&str; 7] =
+    ["audio_gap", "audio_overlap", "jump", "malformed", "before_config", "unsupported", "video_back"];
 
 /// What the server wants of a publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -315,12 +318,9 @@ impl Found {
     }
 
     fn repairs(&mut self, report: &IngestReport) {
-        let recently: u64 = report.repairs.iter().map(|repair| repair.recently).sum();
-        let Some(worst) =
-            report.repairs.iter().filter(|repair| repair.recently > 0).max_by_key(|repair| repair.recently)
-        else {
-            return;
-        };
+        let noticed = || report.repairs.iter().filter(|repair| repair.recently > 0 && NOTICED.contains(&repair.kind));
+        let recently: u64 = noticed().map(|repair| repair.recently).sum();
+        let Some(worst) = noticed().max_by_key(|repair| repair.recently) else { return };
         // Tracks that are refused are said in their own words.
         if worst.kind == "unsupported" && !report.refused.is_empty() {
             return;

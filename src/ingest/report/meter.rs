@@ -253,7 +253,7 @@ impl RepairCounts {
                     1 => *running,
                     _ => 0,
                 },
-                words: words::repair(kind),
+                words: kind.words(),
             })
             .collect();
         all.sort_by_key(|repaired| std::cmp::Reverse(repaired.count));

@@ -1,6 +1,5 @@
-//! Formats and repairs in words that a streamer knows.
+//! Formats in words that a streamer knows.
 
-use crate::ingest::timeline::Repair;
 use crate::media::Format;
 
 /// Codec, profile and level, such as `H.264 High, level 3.1`.
@@ -62,22 +61,6 @@ fn h264_level(level: u8) -> String {
     }
 }
 
-/// What happened and what was done about it.
-pub(super) fn repair(kind: Repair) -> &'static str {
-    match kind {
-        Repair::VideoEqual => "Two pictures had the same time; the second was moved on by a millisecond.",
-        Repair::VideoBack => "A picture's time went back; it was moved behind the one before.",
-        Repair::Composition => "A picture was to be shown before it could be decoded; it is shown when it is decoded.",
-        Repair::AudioGap => "Sound was missing; what follows was kept in step with the pictures.",
-        Repair::AudioOverlap => "More sound came than fits the time; the surplus was dropped.",
-        Repair::BeforeStart => "Sound from before the start of the stream was dropped.",
-        Repair::Jump => "The encoder's clock jumped; the stream goes on without a hole.",
-        Repair::BeforeConfig => "Media came before its codec was announced and was dropped.",
-        Repair::Malformed => "Broken pictures or sound were dropped.",
-        Repair::Unsupported => "Media of a codec that is not taken was dropped.",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,15 +78,5 @@ mod tests {
         assert_eq!(audio("mp4a.40.2"), Some("AAC-LC"));
         assert_eq!(audio("mp4a.6B"), Some("MP3"));
         assert_eq!(audio("ac-3"), None);
-    }
-
-    #[test]
-    fn every_repair_is_explained_in_its_own_words() {
-        let words: Vec<_> = Repair::ALL.into_iter().map(repair).collect();
-        let mut distinct = words.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        assert_eq!(distinct.len(), words.len());
-        assert!(words.iter().all(|words| words.ends_with('.')));
     }
 }

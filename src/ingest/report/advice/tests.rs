@@ -338,6 +338,8 @@ fn repairs_that_go_on() {
     );
     report.repairs = vec![repaired("jump", 2)];
     assert_eq!(advise(&report, &RULES), [], "an accident or two");
+    report.repairs = vec![repaired("video_equal", 300)];
+    assert_eq!(advise(&report, &RULES), [], "what nobody notices");
 }
 
 #[test]

@@ -124,6 +124,15 @@ fn repairs_are_told_by_kind_and_forgotten_as_recent() {
 }
 
 #[test]
+fn every_repair_is_explained_in_words_of_its_own() {
+    let mut words: Vec<_> = Repair::ALL.into_iter().map(Repair::words).collect();
+    assert!(words.iter().all(|words| words.ends_with('.')));
+    words.sort_unstable();
+    words.dedup();
+    assert_eq!(words.len(), Repair::ALL.len());
+}
+
+#[test]
 fn a_refused_track_is_told_until_it_is_taken() {
     let start = Instant::now();
     let mut meter = Meter::new(start);

@@ -240,9 +240,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.stream_name = Some(request.name.to_string());
         match tokio::time::timeout(DECISION_DEADLINE, self.publish(request)).await {
             Ok(Ok(publishing)) => {
+                let epoch = publishing.publisher.stream().epoch();
                 self.publishing = Some(publishing);
                 self.session.accept(Instant::now())?;
-                tracing::info!(stream = self.stream_name.as_deref(), "publishing");
+                tracing::info!(stream = self.stream_name.as_deref(), %epoch, "publishing");
                 // What the peer sent behind its request.
                 self.received = Received::now();
                 self.session.receive(self.received.at, &mut self.input)?;
