@@ -508,4 +508,33 @@ mod tests {
         let since = Epoch::starting(since);
         assert_eq!(epochs, [since, since.next(), since.next().next()]);
     }
+
+    #[tokio::test]
+    async fn limits_that_are_hit_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Arc::new(Config { max_bytes: bytesize::ByteSize::mib(1), ..Config::default() });
+        let limits = Limits { max_streams: 1, ..limits() };
+        let registry = Registry::new(config, Sequences::new(folder.path()), limits, Metrics::for_test());
+        let info = || PublisherInfo {
+            protocol: "rtmp",
+            peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
+            since: now(),
+            holder: "test".into(),
+        };
+        let mut publisher = registry.publish("live/me".parse().unwrap(), info(), Takeover::default()).await.unwrap();
+        let refused = registry.publish("live/you".parse().unwrap(), info(), Takeover::default()).await;
+        assert!(matches!(refused, Err(PublishError::TooManyStreams(1))));
+        let track = init(Kind::Audio, 0).track.clone();
+        let samples = i64::from(track.timescale.hz()) / 50;
+        let mut writer = publisher.add_track(track.clone()).unwrap();
+        for number in 0..1_000 {
+            let (dts, data) = (number * samples, [0; 4_000][..].into());
+            writer.write(AccessUnit { dts, pts: dts, sync: true, captions: false, data }, now()).unwrap();
+        }
+        while publisher.add_track(track.clone()).is_ok() {}
+        let Metrics { hits, part_publish, .. } = &registry.metrics;
+        assert_eq!((hits.streams.get(), hits.tracks.get()), (1, 1));
+        assert!(hits.window_bytes.get() > 0);
+        assert!(part_publish.get_sample_count() > 50, "parts were published");
+    }
 }
