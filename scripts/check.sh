@@ -24,5 +24,11 @@ if [ -d fuzz ]; then
     cargo check --release --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --locked
 fi
 
+stage "deploy/: promtool"
+command -v promtool >/dev/null || { echo "promtool is missing: scripts/setup.sh test installs it" >&2; exit 1; }
+promtool check config deploy/prometheus.yml
+promtool check rules deploy/alerts.yml
+promtool test rules deploy/alerts.test.yml
+
 stage "shell scripts parse"
 for script in scripts/*.sh .ci/run; do bash -n "$script"; done

@@ -12,6 +12,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use parking_lot::Mutex;
@@ -29,12 +30,15 @@ use crate::control::keys::KeyStore;
 use crate::edge::tls::Certificate;
 use crate::edge::{self, Edge};
 use crate::ingest;
+use crate::ingest::report::{Board, Rules};
 use crate::packager;
 use crate::packager::live::{Limits, Registry};
 use crate::packager::sequence::Sequences;
 
 /// Streams at a time. Each may keep `packager.max_bytes`; the limit on RTMP connections is lower by default.
 const MAX_STREAMS: usize = 10_000;
+/// The ingest report of a publisher that went is kept while its stream waits, and this much longer: the wait begins after its last access unit.
+const REPORT_GRACE: Duration = Duration::from_secs(60);
 
 /// A running server. Dropping it does not stop it; [`run_until_signal`](Self::run_until_signal) does, or [`stop`](Self::stop).
 pub struct App {
@@ -93,11 +97,14 @@ impl App {
 
         let rtmp_port = rtmp.local_addr()?.port();
         let edge = Edge::new(config.edge.clone(), Arc::clone(&registry), edge::Metrics::new(&metrics)?, rtmp_port);
+        let reports = Board::new(Rules::from(&config.packager), config.ingest.resume_window + REPORT_GRACE);
+        let reading = Arc::clone(&reports);
         let counting = Arc::downgrade(&edge);
         let reloading = Arc::clone(&reloader);
         edge.set_api(api::service(api::Context::new(
             Arc::clone(&registry),
             Arc::new(move |stream| counting.upgrade().map_or(0, |edge| edge.viewers(stream))),
+            Arc::new(move |stream| reading.report(stream, Instant::now())),
             Arc::clone(&access),
             Arc::new(move || reloading.reload()),
         )));
@@ -107,7 +114,11 @@ impl App {
         server.listen(https, Some(tls));
         let ingest_metrics = ingest::Metrics::register(&metrics)?;
         let refreshing = Arc::clone(&edge);
-        let refresh: edge::admin::Refresh = Arc::new(move || refreshing.refresh_metrics());
+        let (measuring, judged) = (ingest_metrics.clone(), Arc::clone(&reports));
+        let refresh: edge::admin::Refresh = Arc::new(move || {
+            refreshing.refresh_metrics();
+            measuring.set_health(judged.health(Instant::now()));
+        });
         let stop_admin = CancellationToken::new();
         tokio::spawn(edge::admin::serve(admin, metrics, refresh, stop_admin.clone()));
 
@@ -117,6 +128,7 @@ impl App {
             registry,
             authorise: Arc::new(wiring::Publishers(access)),
             metrics: ingest_metrics,
+            reports,
         };
         let publishers = tokio::spawn(ingest::rtmp::server::serve(rtmp, context, stop_publishers.clone()));
         edge.set_ready(true);

@@ -18,11 +18,13 @@ use tower::util::BoxCloneSyncService;
 use super::access::MayWatch;
 use super::body::{Body, BoxError, Boxed};
 use super::config::Config;
+use super::connection::WaitedFor;
 use super::metrics::{Kind, Metrics};
 use super::mpd::Mpds;
 use super::pages::Pages;
 use super::respond::{self, Caching};
 use super::route::{self, Object, Route, RouteError};
+use super::trace;
 use super::viewers::{self, Viewers};
 use super::waiting::Waiting;
 use crate::media::{StreamName, WallTime};
@@ -65,6 +67,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) headers: &'a http::HeaderMap,
     /// When it came: what a wait is measured from.
     pub(crate) at: tokio::time::Instant,
+    /// Set by whoever waits for a window: since when it has been there.
+    pub(crate) there: &'a OnceLock<Instant>,
 }
 
 impl Edge {
@@ -127,6 +131,7 @@ impl Edge {
         B::Error: Into<BoxError>,
     {
         let (method, version) = (request.method().clone(), request.version());
+        let (at, there) = (tokio::time::Instant::now(), OnceLock::new());
         let (token, path) = match route::signed(request.uri().path()) {
             Some((token, path)) => (Some(token), path),
             None => (None, request.uri().path()),
@@ -151,11 +156,15 @@ impl Edge {
             Ok(route) => {
                 let agent = request.headers().get(http::header::USER_AGENT).map(http::HeaderValue::as_bytes);
                 let viewer = viewers::identity(peer, request.version(), agent);
-                let asked = Asked { peer, viewer, headers: request.headers(), at: tokio::time::Instant::now() };
-                match self.may_watch(&route, token, peer) {
+                let asked = Asked { peer, viewer, headers: request.headers(), at, there: &there };
+                let mut response = match self.may_watch(&route, token, peer) {
                     Ok(()) => self.answer(route, asked).await,
                     Err(why) => respond::problem(StatusCode::FORBIDDEN, Caching::NoStore, &why),
+                };
+                if let Some(there) = there.get().filter(|_| response.status().is_success()) {
+                    response.extensions_mut().insert(WaitedFor(*there));
                 }
+                response
             }
             Err(RouteError::NotFound) => not_found("nothing is served under this path"),
             Err(RouteError::Malformed(rule)) => {
@@ -163,6 +172,7 @@ impl Edge {
             }
         };
         self.metrics.answered(kind, response.status(), version);
+        trace::answered(kind, response.status(), at);
         respond::finish(&method, response)
     }
 

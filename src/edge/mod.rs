@@ -15,6 +15,7 @@
 //!   respond: caching, CORS, errors ── negotiate (pure): coding, ranges, conditions ── body: slices by reference
 //!
 //!   admin   metrics and health on a listener of their own
+//!   trace   what ties log lines together
 //! ```
 //!
 //! Not here: how media is packaged and playlists are written (`packager`), what the API does (`control`).
@@ -50,6 +51,8 @@ mod respond;
 mod tail;
 #[cfg(feature = "server")]
 pub mod tls;
+#[cfg(feature = "server")]
+mod trace;
 #[cfg(feature = "server")]
 mod viewers;
 #[cfg(feature = "server")]

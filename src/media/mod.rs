@@ -7,6 +7,7 @@
 //!   limits   what a publisher may bring at most
 //!   track    one elementary stream: codec and timescale
 //!   access_unit, slab   one coded picture or audio frame, and the memory it arrives in
+//!   report   what is known of the way from a publisher to here
 //!   codec/   configuration records and RFC 6381 codec strings
 //! ```
 //!
@@ -17,6 +18,7 @@ pub mod codec;
 pub mod limits;
 pub mod name;
 pub mod reader;
+pub mod report;
 pub mod slab;
 pub mod time;
 pub mod track;

@@ -4,7 +4,8 @@ use super::codec::{aac, h264};
 use super::time::Timescale;
 
 /// Picture or sound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Pictures.
     Video,

@@ -33,6 +33,12 @@ pub fn get(address: SocketAddr, path: &str) -> Response {
     try_get(address, path).unwrap_or_else(|error| panic!("GET {path} at {address}: {error}"))
 }
 
+/// As [`get`], with further headers.
+#[track_caller]
+pub fn get_with(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Response {
+    try_send(address, "GET", path, headers, "").unwrap_or_else(|error| panic!("GET {path} at {address}: {error}"))
+}
+
 /// As [`get`], for where a refusal is part of the test.
 pub fn try_get(address: SocketAddr, path: &str) -> std::io::Result<Response> {
     try_send(address, "GET", path, &[], "")

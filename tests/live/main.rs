@@ -7,6 +7,7 @@ mod common;
 
 mod access;
 mod api;
+mod doctor;
 mod fidelity;
 mod hostile;
 mod low_latency;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use common::browser::{Browser, Player};
 use common::http;
 use common::keep;
+use common::media::Source;
 use common::publisher::Publisher;
 use common::server::Server;
 use common::wait_for;
@@ -192,6 +193,48 @@ fn dash_js_plays_through_an_outage_and_another_encoder() {
 #[test]
 fn our_page_plays_through_an_outage_and_another_encoder() {
     assert_plays_through(Player::Page, "/live/clock", "our page through an outage");
+}
+
+#[test]
+fn our_page_tells_the_streamer_how_the_stream_is() {
+    let server = Server::start();
+    // Key frames eight seconds apart and B-frames: an error and a hint.
+    let source = Source { gop: 240, b_frames: 3, width: 640, height: 360, ..Source::default() };
+    let _publisher = Publisher::ffmpeg_looping(&server.publish_url("clock"), &source);
+    server.wait_live("clock", 2);
+    let sizes = [("360", "740"), ("1280", "720")];
+    for (theme, (width, height)) in [("dark", sizes[0]), ("light", sizes[0]), ("dark", sizes[1]), ("light", sizes[1])] {
+        let options = ["--theme", theme, "--width", width, "--height", height];
+        let shot = |what: &str| keep("screenshots").join(format!("{what}-{theme}-{width}.png"));
+        let mut browser = Browser::open_as(Player::Page, &server.url("/live/clock?health"), true, &options);
+        browser.wait_state(&["live"], PICTURE);
+        let advice = browser.text("#health-advice [data-severity=error]");
+        assert!(
+            advice.contains("for the first picture") && advice.contains("Set the keyframe interval in OBS to 2 s"),
+            "{advice}"
+        );
+        assert_eq!(browser.text("#health-state"), "Viewers notice problems");
+        let facts = browser.text("#health-facts");
+        assert!(
+            facts.contains("640×360") && facts.contains("AAC-LC, 48 kHz, stereo") && facts.contains("in a row"),
+            "{facts}"
+        );
+        browser.shot(&shot("health"));
+        browser.click("#health-close");
+        browser.key("h");
+        browser.text("#health");
+        drop(browser);
+        let mut browser = Browser::open_as(Player::Page, &server.url("/"), true, &options);
+        assert_eq!(browser.text(".card-health"), "key frames too rare");
+        browser.shot(&shot("streams-health"));
+    }
+    // Who does not ask for it sees a button and no panel.
+    let mut browser = Browser::open(Player::Page, &server.url("/live/clock"), true);
+    browser.wait_state(&["live"], PICTURE);
+    browser.text("#stage[data-state=live]:has(#health[hidden])");
+    browser.key("ArrowLeft");
+    browser.click("#health-button");
+    browser.text("#health-advice [data-severity=error]");
 }
 
 #[test]

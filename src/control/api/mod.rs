@@ -32,6 +32,7 @@ use utoipa_axum::routes;
 use super::access::Access;
 use super::access::backoff::Backoff;
 use crate::media::StreamName;
+use crate::media::report::IngestReport;
 use crate::packager::live::Registry;
 
 pub use self::operate::{Reload, Reloaded};
@@ -42,6 +43,9 @@ pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 /// The API as a service that any HTTP server can call.
 pub type Service = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
+/// Tells what is known of a stream's ingest.
+pub type TellIngest = dyn Fn(&StreamName) -> Option<IngestReport> + Send + Sync;
+
 /// What the API looks at.
 #[derive(Clone)]
 pub struct Context {
@@ -49,6 +53,8 @@ pub struct Context {
     pub registry: Arc<Registry>,
     /// Estimates how many watch a stream.
     pub viewers: Arc<dyn Fn(&StreamName) -> u64 + Send + Sync>,
+    /// Tells what is known of the way from a stream's publisher to here, where something is.
+    pub ingest: Arc<TellIngest>,
     /// Keys and tokens.
     pub access: Arc<Access>,
     /// Reads the configuration again.
@@ -62,10 +68,11 @@ impl Context {
     pub fn new(
         registry: Arc<Registry>,
         viewers: Arc<dyn Fn(&StreamName) -> u64 + Send + Sync>,
+        ingest: Arc<TellIngest>,
         access: Arc<Access>,
         reload: Reload,
     ) -> Self {
-        Self { registry, viewers, access, reload, backoff: Arc::default() }
+        Self { registry, viewers, ingest, access, reload, backoff: Arc::default() }
     }
 
     /// A context of the fixture's streams, seven viewers each, and keys in `folder`.
@@ -76,7 +83,8 @@ impl Context {
         let keys = Arc::new(super::keys::KeyStore::new(folder));
         let access = Access::new(&access::Config::default(), keys, folder, metrics).expect("defaults are good");
         let reload: Reload = Arc::new(|| Err("line 3: nonsense".into()));
-        Self::new(crate::packager::testing::fixture().registry, Arc::new(|_| 7), access, reload)
+        let registry = crate::packager::testing::fixture().registry;
+        Self::new(registry, Arc::new(|_| 7), Arc::new(|_| None), access, reload)
     }
 }
 

@@ -56,6 +56,24 @@ impl Repair {
             Self::Unsupported => "unsupported",
         }
     }
+
+    /// What happened and what was done about it, for the person at the encoder.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::VideoEqual => "Two pictures had the same time; the second was moved on by a millisecond.",
+            Self::VideoBack => "A picture's time went back; it was moved behind the one before.",
+            Self::Composition => {
+                "A picture was to be shown before it could be decoded; it is shown when it is decoded."
+            }
+            Self::AudioGap => "Sound was missing; what follows was kept in step with the pictures.",
+            Self::AudioOverlap => "More sound came than fits the time; the surplus was dropped.",
+            Self::BeforeStart => "Sound from before the start of the stream was dropped.",
+            Self::Jump => "The encoder's clock jumped; the stream goes on without a hole.",
+            Self::BeforeConfig => "Media came before its codec was announced and was dropped.",
+            Self::Malformed => "Broken pictures or sound were dropped.",
+            Self::Unsupported => "Media of a codec that is not taken was dropped.",
+        }
+    }
 }
 
 /// How often each kind happened.

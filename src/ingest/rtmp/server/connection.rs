@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Context, Counted};
 use crate::ingest::limits::Guard;
 use crate::ingest::publish::{Lease, PublishRequest, Refusal, RefusalKind};
+use crate::ingest::report::Reporter;
 use crate::ingest::rtmp::session::{self, DECISION_DEADLINE, Event, Session};
 use crate::media::{Kind, Track, WallTime};
 use crate::packager::live::{PublishError, Publisher, PublisherInfo, TrackWriter, WriteError};
@@ -49,11 +50,12 @@ impl From<session::Error> for End {
 /// A stream being published through this connection. Dropping it ends the stream.
 struct Publishing {
     publisher: Publisher,
+    report: Reporter,
     video: Option<TrackWriter>,
     audio: Option<TrackWriter>,
     guard: Guard,
     _lease: Option<Lease>,
-    _counted: Counted,
+    _counted: [Counted; 2],
 }
 
 impl Publishing {
@@ -65,6 +67,7 @@ impl Publishing {
     }
 
     fn set_track(&mut self, track: Track) -> Result<(), WriteError> {
+        self.report.track(&track);
         let kind = track.format.kind();
         if let Some(writer) = self.writer(kind) {
             return writer.set_track(track);
@@ -85,12 +88,29 @@ pub(super) struct Connection<S> {
     publishing: Option<Publishing>,
     /// What the peer asked to publish last, for the log. Not a field of the span: those gather, and a connection may publish thousands.
     stream_name: Option<String>,
+    /// When the bytes came that are being handled.
+    received: Received,
+}
+
+/// One moment by both clocks.
+#[derive(Clone, Copy)]
+struct Received {
+    at: Instant,
+    date: WallTime,
+}
+
+impl Received {
+    fn now() -> Self {
+        Self { at: Instant::now(), date: wall_time() }
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) fn new(stream: S, peer: SocketAddr, context: Arc<Context>, shutdown: CancellationToken) -> Self {
-        let session = Session::new(Instant::now(), peer);
-        Self { stream, peer, context, shutdown, session, input: BytesMut::new(), publishing: None, stream_name: None }
+        let received = Received::now();
+        let session = Session::new(received.at, peer);
+        let input = BytesMut::new();
+        Self { stream, peer, context, shutdown, session, input, publishing: None, stream_name: None, received }
     }
 
     pub(super) async fn run(mut self) {
@@ -152,11 +172,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
         };
         self.context.metrics.bytes.inc_by(received as u64);
-        let within = self.publishing.as_mut().map_or(Ok(()), |it| it.guard.received(Instant::now(), received as u64));
+        self.received = Received::now();
+        let within = self.publishing.as_mut().map_or(Ok(()), |it| it.guard.received(self.received.at, received as u64));
         if let Err(exceeded) = within {
             return self.send_away(exceeded.to_string());
         }
-        let result = self.session.receive(Instant::now(), &mut self.input);
+        let result = self.session.receive(self.received.at, &mut self.input);
         if result.is_err() {
             // What came before the mistake is good.
             self.handle_events().await?;
@@ -182,15 +203,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     self.stop_on(result)?;
                 }
                 Event::Unit(kind, unit) => {
-                    let writer = self.publishing.as_mut().and_then(|publishing| publishing.writer(kind).as_mut());
-                    let result = writer.map_or(Ok(()), |writer| writer.write(unit, wall_time()));
+                    let Received { at, date } = self.received;
+                    let result = self.publishing.as_mut().map_or(Ok(()), |publishing| {
+                        publishing.report.unit(kind, &unit, at);
+                        publishing.writer(kind).as_mut().map_or(Ok(()), |writer| writer.write(unit, date))
+                    });
                     self.stop_on(result)?;
                     units += 1;
                     if units % TURN_UNITS == 0 {
                         tokio::task::yield_now().await;
                     }
                 }
+                Event::Announced(announced) => {
+                    if let Some(publishing) = &self.publishing {
+                        publishing.report.announce(announced);
+                    }
+                }
                 Event::TrackRefused(kind, why) => {
+                    if let Some(publishing) = &self.publishing {
+                        publishing.report.refused(kind, &why);
+                    }
                     self.context.metrics.refuse("track");
                     tracing::info!(stream = self.stream_name.as_deref(), ?kind, "track refused: {why}");
                 }
@@ -205,7 +237,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
             }
         }
-        self.context.metrics.add_repairs(&self.session.take_repairs());
+        let repairs = self.session.take_repairs();
+        self.context.metrics.add_repairs(&repairs);
+        if let Some(publishing) = &self.publishing {
+            publishing.report.repaired(&repairs, self.received.at);
+        }
         Ok(())
     }
 
@@ -213,11 +249,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.stream_name = Some(request.name.to_string());
         match tokio::time::timeout(DECISION_DEADLINE, self.publish(request)).await {
             Ok(Ok(publishing)) => {
+                let epoch = publishing.publisher.stream().epoch();
                 self.publishing = Some(publishing);
                 self.session.accept(Instant::now())?;
-                tracing::info!(stream = self.stream_name.as_deref(), "publishing");
+                tracing::info!(stream = self.stream_name.as_deref(), %epoch, "publishing");
                 // What the peer sent behind its request.
-                self.session.receive(Instant::now(), &mut self.input)?;
+                self.received = Received::now();
+                self.session.receive(self.received.at, &mut self.input)?;
             }
             Ok(Err(refusal)) => self.session.reject(Instant::now(), refusal)?,
             Err(_) => {
@@ -232,6 +270,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let grant = self.context.authorise.authorise(&request).await?;
         let info =
             PublisherInfo { protocol: request.protocol, peer: self.peer, since: wall_time(), holder: grant.holder };
+        let name = request.name.clone();
         let publisher = self.context.registry.publish(request.name, info, grant.takeover).await.map_err(|error| {
             let kind = match &error {
                 PublishError::AlreadyLive { .. } => RefusalKind::BadName,
@@ -243,11 +282,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             };
             Refusal::new(kind, error.to_string())
         })?;
-        let publishers = &self.context.metrics.publishers;
-        publishers.inc();
+        let report = self.context.reports.open(name, Instant::now());
         let guard = Guard::new(grant.limits, Instant::now());
-        let (_lease, _counted) = (grant.lease, Counted(publishers.clone()));
-        Ok(Publishing { publisher, video: None, audio: None, guard, _lease, _counted })
+        let counted = self.context.metrics.publishing(request.protocol).map(Counted::one);
+        let _lease = grant.lease;
+        Ok(Publishing { publisher, report, video: None, audio: None, guard, _lease, _counted: counted })
     }
 
     /// The packager refuses: the publisher is told, and the session closes.

@@ -12,7 +12,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::ingest::publish::{Answer, Credential, Grant, Lease, PublishRequest, Refusal, RefusalKind};
+use crate::ingest::report::Rules;
 use crate::media::{Limits, StreamName};
+use crate::packager;
 use crate::packager::sequence::Sequences;
 
 /// Lets in who shows the key `good`; `small` and `short` are limited; panics on `panic`. Who publishes with `short` holds what is inside.
@@ -65,6 +67,7 @@ async fn start(max_per_ip: u32) -> Running {
         registry: registry.clone(),
         authorise: Arc::new(OneKey(leased.clone())),
         metrics: metrics.clone(),
+        reports: Board::new(Rules::from(&packager::Config::default()), Duration::from_secs(30)),
     };
     let task = tokio::spawn(serve(listener, context, shutdown.clone()));
     Running { address, registry, metrics, shutdown, task, leased, _folder: folder }
