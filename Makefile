@@ -32,7 +32,8 @@ bench: ## Measures against nginx with its RTMP module, both in one run.
 	$(CARGO) build --release --bin rillcast
 	bench/run.py
 
-fuzz: ## Runs each fuzz target for SECONDS_EACH (60) seconds; needs a nightly toolchain and cargo-fuzz, which it installs.
+fuzz: ## Runs each fuzz target for SECONDS_EACH (60) seconds, or for RUNS_EACH executions.
+	scripts/setup.sh run
 	scripts/fuzz.sh
 
 soak: ## Publishes and watches for MINUTES (30) and watches memory, latency and open files.

@@ -101,8 +101,8 @@ mod tests {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
         let mut repairs = Repairs::default();
-        repairs.add(Repair::Jump);
-        repairs.add(Repair::Jump);
+        repairs.add(Repair::Jump, 0);
+        repairs.add(Repair::Jump, 0);
         metrics.add_repairs(&repairs);
         metrics.refuse("protocol");
         let families = registry.gather();

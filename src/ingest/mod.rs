@@ -21,4 +21,6 @@ pub mod timeline;
 pub use config::Config;
 #[cfg(feature = "server")]
 pub use metrics::Metrics;
-pub use publish::{Authorise, Credential, PublishRequest, Refusal, RefusalKind};
+#[cfg(feature = "server")]
+pub use publish::Authorise;
+pub use publish::{Credential, PublishRequest, Refusal, RefusalKind};

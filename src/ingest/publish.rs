@@ -1,11 +1,16 @@
 //! Who wants to publish what, and who decides. Every ingest protocol asks the same question; `control` answers it, `app` wires the two.
 
 use std::fmt;
+#[cfg(feature = "server")]
 use std::future::Future;
 use std::net::SocketAddr;
+#[cfg(feature = "server")]
 use std::pin::Pin;
 
-use crate::media::{Limits, StreamName};
+#[cfg(feature = "server")]
+use crate::media::Limits;
+use crate::media::StreamName;
+#[cfg(feature = "server")]
 use crate::packager::live::Takeover;
 
 /// What a publisher shows to be let in. `Debug` hides it, so that it reaches no log.
@@ -108,8 +113,10 @@ impl Refusal {
 }
 
 /// What is given back when publishing ends, by being dropped: whoever granted knows what it is.
+#[cfg(feature = "server")]
 pub struct Lease(#[expect(dead_code, reason = "it is there to be dropped")] Box<dyn Send + Sync>);
 
+#[cfg(feature = "server")]
 impl Lease {
     /// Keeps `what` until publishing ends.
     pub fn new(what: impl Send + Sync + 'static) -> Self {
@@ -117,6 +124,7 @@ impl Lease {
     }
 }
 
+#[cfg(feature = "server")]
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Lease")
@@ -124,6 +132,7 @@ impl fmt::Debug for Lease {
 }
 
 /// A yes: who the publisher is, and what it may bring.
+#[cfg(feature = "server")]
 #[derive(Debug)]
 pub struct Grant {
     /// By what the publisher is known again: two requests with the same holder are the same person. Names a credential, never holds one.
@@ -144,9 +153,11 @@ impl Grant {
 }
 
 /// What [`Authorise::authorise`] returns: an answer that may need the repository.
+#[cfg(feature = "server")]
 pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Grant, Refusal>> + Send + 'a>>;
 
 /// Decides who may publish.
+#[cfg(feature = "server")]
 pub trait Authorise: Send + Sync {
     /// Lets the publisher in, or refuses in words. Called once per request, before the stream exists; the caller gives up after some
     /// seconds and drops the future, which must leave nothing behind.

@@ -28,4 +28,4 @@ pub use limits::Limits;
 pub use name::{Epoch, RenditionId, StreamName};
 pub use slab::Slab;
 pub use time::{MediaTime, Timescale, WallTime};
-pub use track::{Format, Kind, Track};
+pub use track::{Format, Kind, Sound, Track};

@@ -25,6 +25,8 @@ pub mod playlist;
 pub mod presentation;
 #[cfg(test)]
 mod presentation_tests;
+#[cfg(any(test, fuzzing))]
+pub mod rules;
 mod segmenter;
 #[cfg(feature = "server")]
 pub mod sequence;

@@ -631,7 +631,7 @@ impl Presentation {
                     Format::H264(config) => {
                         frame_rate(totals.samples as f64 / scale.seconds(totals.ticks), config.frame_rate)
                     }
-                    Format::Aac(_) => 0.0,
+                    Format::Aac(_) | Format::Mp3(_) => 0.0,
                 },
                 captions: entry.captions,
             });

@@ -1,12 +1,13 @@
 //! What the presentation promises, over simulated publishers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::simulation::{Simulation, assert_parts_are_long_enough, audio_track, payload, video_track};
+use super::simulation::{Simulation, assert_parts_are_long_enough, audio_track, mp3_track, payload, video_track};
 use super::{Config, Window};
-use crate::media::{Kind, RenditionId, Timescale};
+use crate::media::{Format, Kind, RenditionId, Timescale};
 
 const VIDEO: RenditionId = RenditionId { kind: Kind::Video, index: 0 };
 const AUDIO: RenditionId = RenditionId { kind: Kind::Audio, index: 0 };
@@ -71,6 +72,58 @@ fn the_window_lists_what_was_configured_and_keeps_what_left_it() {
         assert!((16.0..=20.0).contains(&scale.seconds(listed)), "{}", scale.seconds(listed));
         let kept: i64 = window.segments[..window.listed].iter().map(|segment| segment.duration).sum();
         assert!(scale.seconds(kept) >= 16.0 + 2.0 * 2.0 && scale.seconds(kept) < 40.0, "{}", scale.seconds(kept));
+    }
+}
+
+/// Sound of `sample_rate` whose frames have `frame_samples`, alone for 20 s.
+fn sound_alone(sample_rate: u32, frame_samples: u32) -> Arc<Window> {
+    let mut track = mp3_track(sample_rate);
+    if let Format::Mp3(config) = &mut track.format {
+        config.frame_samples = frame_samples;
+    }
+    let mut simulation = Simulation::new(Config::default());
+    let (scale, id) = (track.timescale, simulation.add(track));
+    for frame in 0..i64::from(20 * sample_rate / frame_samples) {
+        let at = frame * i64::from(frame_samples);
+        simulation.push(id, at, at, true, 300, scale);
+    }
+    Arc::clone(&simulation.windows[&AUDIO])
+}
+
+#[test]
+fn frames_of_every_usual_sound_fill_parts() {
+    // AAC, MP3 of MPEG-1 and MPEG-2, HE-AAC.
+    for (rate, samples) in [
+        (44_100, 1_024),
+        (48_000, 1_024),
+        (32_000, 1_024),
+        (24_000, 1_024),
+        (22_050, 1_024),
+        (16_000, 1_024),
+        (48_000, 960),
+        (96_000, 1_024),
+        (44_100, 1_152),
+        (48_000, 1_152),
+        (24_000, 576),
+        (22_050, 576),
+        (44_100, 2_048),
+        (48_000, 2_048),
+        (32_000, 2_048),
+    ] {
+        println!("{rate} Hz, {samples} samples");
+        assert_parts_are_long_enough(&sound_alone(rate, samples));
+    }
+}
+
+#[test]
+fn rare_sound_whose_frames_fit_badly_still_has_parts() {
+    // 36 ms five times, 72 ms twice, 128 ms once: below 85 % of PART-TARGET, and nothing between that and too long.
+    for (rate, samples, part) in [(32_000, 1_152, 5), (16_000, 576, 5), (8_000, 576, 2), (8_000, 1_024, 1)] {
+        let window = sound_alone(rate, samples);
+        for segment in &window.segments {
+            assert!(segment.parts_listed);
+            assert!(segment.parts.iter().rev().skip(1).all(|one| one.duration == i64::from(samples) * part));
+        }
     }
 }
 

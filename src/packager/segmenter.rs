@@ -12,7 +12,7 @@ use super::fmp4::chunk::{Header, Sample};
 use super::part::{Init, Part, Segment};
 use super::periods::Grid;
 use super::window::{Rendered, Window};
-use crate::media::{AccessUnit, Format, Kind, MediaTime, Timescale, WallTime};
+use crate::media::{AccessUnit, Kind, MediaTime, Timescale, WallTime};
 
 /// A part shorter than this share of PART-TARGET must not be listed but at the end of a segment. Spec: RFC 8216bis §4.4.4.9.
 const LEAST_PART_PERCENT: i64 = 85;
@@ -184,10 +184,10 @@ impl Segmenter {
 
     /// Where the track can be cut: at every audio frame; at any tick where it is video, whose pictures come as they come.
     pub(super) fn grid(&self) -> Grid {
-        match (&self.rendition.init.track.format, &self.held) {
+        match (self.rendition.init.track.format.sound(), &self.held) {
             // A track that changed its sample rate keeps its timescale, in which a frame is no whole number of ticks.
-            (Format::Aac(config), Some(held)) if config.sample_rate == self.timescale().hz() => {
-                Grid { origin: held.dts, frame: i64::from(config.frame_samples) }
+            (Some(sound), Some(held)) if sound.sample_rate == self.timescale().hz() => {
+                Grid { origin: held.dts, frame: i64::from(sound.frame_samples) }
             }
             _ => Grid::EVERY_TICK,
         }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
-use mp4_atom::{Atom, DecodeMaybe, Header, Moof, ReadFrom};
+use bytes::{Bytes, BytesMut};
 
 use super::presentation::{Changes, Presentation, Sequence};
-use super::{Catalog, Config, Part, Segment, Window};
-use crate::media::codec::{aac, h264};
+pub(crate) use super::rules::{assert_history_is_kept, assert_parts_are_long_enough, assert_rules};
+use super::{Catalog, Config, Window};
+use crate::media::codec::{aac, h264, mp3};
 use crate::media::{AccessUnit, Epoch, Format, Kind, RenditionId, Slab, Timescale, Track, WallTime};
 
 /// Where every simulation's wall clock starts, Unix microseconds.
@@ -47,6 +47,18 @@ pub(crate) fn audio_track() -> Track {
     Track { format: Format::Aac(config), timescale, language: "und".into() }
 }
 
+/// Stereo MP3.
+pub(crate) fn mp3_track(sample_rate: u32) -> Track {
+    let (version, frame_samples) = match sample_rate {
+        32_000.. => (mp3::Version::One, 1_152),
+        16_000.. => (mp3::Version::Two, 576),
+        _ => (mp3::Version::TwoAndAHalf, 576),
+    };
+    let config = mp3::Config { version, sample_rate, channels: 2, frame_samples };
+    let timescale = Timescale::new(sample_rate).expect("not zero");
+    Track { format: Format::Mp3(config), timescale, language: "und".into() }
+}
+
 /// A presentation, what its viewers have seen last, and every rule that was ever broken.
 pub(crate) struct Simulation {
     pub(crate) presentation: Presentation,
@@ -60,6 +72,8 @@ pub(crate) struct Simulation {
     pub(crate) shift: i64,
     /// Pictures carry closed captions from this second on.
     pub(crate) captions_from: Option<f64>,
+    /// The sound that [`stream`](Self::stream) publishes.
+    pub(crate) audio: Track,
     /// Where in memory each access unit was when it was published: address and length.
     pub(crate) published: Vec<(usize, usize)>,
 }
@@ -77,6 +91,7 @@ impl Simulation {
             rejoining: false,
             shift: 0,
             captions_from: None,
+            audio: audio_track(),
             published: Vec::new(),
         }
     }
@@ -139,8 +154,9 @@ impl Simulation {
     /// beside AAC, interleaved as encoders do.
     pub(crate) fn stream(&mut self, seconds: f64, rate: (i64, i64), gop: i64, reordering: bool, kinds: &[Kind]) {
         let video = kinds.contains(&Kind::Video).then(|| self.add(video_track()));
-        let audio = kinds.contains(&Kind::Audio).then(|| self.add(audio_track()));
-        let audio_scale = Timescale::new(48_000).expect("not zero");
+        let audio = kinds.contains(&Kind::Audio).then(|| self.add(self.audio.clone()));
+        let audio_scale = self.audio.timescale;
+        let samples = i64::from(self.audio.format.sound().expect("sound").frame_samples);
         let pictures = (seconds * rate.0 as f64 / rate.1 as f64) as i64;
         let picture = |n: i64| n * 90_000 * rate.1 / rate.0;
         let mut frame = 0;
@@ -152,95 +168,12 @@ impl Simulation {
                 let size = if n % gop == 0 { 9_000 } else { 1_000 + (n % 7) as usize * 100 };
                 self.push(id, dts, picture(n + delay), n % gop == 0, size, Timescale::NINETY_KHZ);
             }
-            while let Some(id) = audio.filter(|_| frame * 1024 * 90_000 < (dts + picture(1)) * 48_000) {
-                self.push(id, frame * 1024, frame * 1024, true, 300, audio_scale);
+            while let Some(id) =
+                audio.filter(|_| frame * samples * 90_000 < (dts + picture(1)) * i64::from(audio_scale.hz()))
+            {
+                self.push(id, frame * samples, frame * samples, true, 300, audio_scale);
                 frame += 1;
             }
-        }
-    }
-}
-
-/// A part's samples as (duration, size, sync), and its `tfdt`, read with a parser that is not ours.
-pub(crate) fn read_part(part: &Part) -> (u64, Vec<(u32, u32, bool)>) {
-    let header = part.header.clone();
-    let mut rest = &header[..];
-    loop {
-        let mut peek = rest;
-        let box_header = Header::read_from(&mut peek).expect("a box");
-        if box_header.kind == Moof::KIND {
-            break;
-        }
-        rest.advance(box_header.size.expect("a size") + 8);
-    }
-    let moof = Moof::decode_maybe(&mut rest).expect("a moof").expect("whole");
-    let traf = &moof.traf[0];
-    let samples = traf.trun[0].samples.iter().map(|entry| {
-        let flags = entry.flags.or(traf.tfhd.default_sample_flags).expect("flags");
-        let duration = entry.duration.or(traf.tfhd.default_sample_duration).expect("a duration");
-        (duration, entry.size.expect("a size"), flags & 0x1_0000 == 0)
-    });
-    (traf.tfdt.as_ref().expect("tfdt").base_media_decode_time, samples.collect())
-}
-
-fn assert_history_is_kept(before: &Window, after: &Window) {
-    assert!(after.media_sequence() >= before.media_sequence() && after.open_msn >= before.open_msn);
-    assert!(after.next_part >= before.next_part && after.version > before.version);
-    for old in before.segments.iter() {
-        if let Some(new) = after.segment(old.msn) {
-            assert!(Arc::ptr_eq(old, new), "segment {} changed", old.msn);
-        } else {
-            assert!(old.msn < after.segments[0].msn);
-        }
-    }
-    if let Some(open) = &before.open {
-        let new = after.segment(open.msn).expect("an open segment does not vanish");
-        assert_eq!((new.date, new.start, new.discontinuity), (open.date, open.start, open.discontinuity));
-        assert!(open.parts.iter().zip(&new.parts).all(|(a, b)| Arc::ptr_eq(a, b)));
-    }
-}
-
-/// The rules of CONFORMANCE that hold for every window, whatever was published.
-pub(crate) fn assert_rules(window: &Window) {
-    let config = &window.rendition.config;
-    let scale = window.rendition.init.track.timescale;
-    let target = scale.ticks(config.part_target);
-    let all: Vec<&Arc<Segment>> = window.segments.iter().chain(&window.open).collect();
-    for (index, segment) in all.iter().enumerate() {
-        let rounded = (scale.seconds(segment.duration) + 0.5).floor() as u64;
-        assert!(rounded <= config.target_duration.as_secs(), "EXTINF {}", scale.seconds(segment.duration));
-        if segment.is_gap() {
-            assert!(segment.duration > 0 && !segment.parts_listed);
-        } else {
-            assert_eq!(segment.duration, segment.parts.iter().map(|part| part.duration).sum::<i64>());
-        }
-        let mut decode_time = segment.start;
-        for part in &segment.parts {
-            let (tfdt, samples) = read_part(part);
-            assert_eq!(tfdt as i64, decode_time, "decode times run on");
-            assert_eq!(part.duration, samples.iter().map(|(duration, ..)| i64::from(*duration)).sum::<i64>());
-            let payload: usize = part.payload.iter().map(Bytes::len).sum();
-            assert_eq!(payload, samples.iter().map(|(_, size, _)| *size as usize).sum::<usize>());
-            assert_eq!(part.independent, samples[0].2);
-            assert!(part.duration <= target || !segment.parts_listed, "PART-MAX");
-            decode_time += part.duration;
-        }
-        if let Some(next) = all.get(index + 1) {
-            assert_eq!(next.msn, segment.msn + 1);
-            let end = segment.start + segment.duration;
-            assert!(next.discontinuity || next.start == end, "segments run on: {end} {}", next.start);
-            if let (Some(a), Some(b)) = (segment.parts.last(), next.parts.first()) {
-                assert_eq!(b.number, a.number + 1, "parts are numbered across segments");
-            }
-        }
-    }
-}
-
-/// Whether every part obeys the 85 % rule, which only constant rates can. Spec: RFC 8216bis §4.4.4.9.
-pub(crate) fn assert_parts_are_long_enough(window: &Window) {
-    let target = window.rendition.init.track.timescale.ticks(window.rendition.config.part_target);
-    for segment in window.segments.iter().chain(&window.open) {
-        for part in segment.parts.iter().rev().skip(1) {
-            assert!(part.duration * 100 >= target * 85, "part {} of {} ticks", part.number, part.duration);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Encoders that publish as streamers' do.
 
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -17,9 +18,15 @@ impl Publisher {
     /// ffmpeg sends a prepared file as it is, at its own pace: what viewers get can be compared bit by bit.
     #[track_caller]
     pub fn ffmpeg(url: &str, source: &Source) -> Self {
-        let file = source.file();
+        Self::ffmpeg_file(url, &source.file(), &[])
+    }
+
+    /// As [`Publisher::ffmpeg`], any file, with `options` for ffmpeg's FLV writer.
+    #[track_caller]
+    pub fn ffmpeg_file(url: &str, file: &Path, options: &[&str]) -> Self {
         let mut command = Command::new("ffmpeg");
-        command.args(["-loglevel", "warning", "-re", "-i", text(&file), "-c", "copy", "-f", "flv", url]);
+        command.args(["-loglevel", "warning", "-re", "-i", text(file), "-c", "copy", "-f", "flv"]);
+        command.args(options).arg(url);
         Self { process: Process::start("ffmpeg (publisher)", &mut command) }
     }
 

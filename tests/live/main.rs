@@ -7,6 +7,7 @@ mod common;
 
 mod access;
 mod api;
+mod codecs;
 mod doctor;
 mod fidelity;
 mod hostile;

@@ -174,7 +174,7 @@ fn track(measured: &Measured) -> TrackView {
     let format = &rendition.init.track.format;
     let (width, height) = match format {
         Format::H264(config) => (Some(config.width), Some(config.height)),
-        Format::Aac(_) => (None, None),
+        Format::Aac(_) | Format::Mp3(_) => (None, None),
     };
     let (kind, fps) = match format.kind() {
         Kind::Video => ("video", Some(measured.frame_rate)),

@@ -11,6 +11,9 @@ pub const MAX_COMPOSITION_MS: i32 = 16_000;
 
 const AVC: u8 = 7;
 const AAC: u8 = 10;
+const MP3: u8 = 2;
+/// The same at 8 kHz, a rate that the header's own field cannot say. The frames say it themselves.
+const MP3_8_KHZ: u8 = 14;
 /// Set in the first byte of an Enhanced RTMP video header; a FourCC follows. Spec: Enhanced RTMP v1, "Extended VideoTagHeader".
 const ENHANCED: u8 = 0x80;
 /// Frame type of client commands (seek). Nothing in it is media.
@@ -28,6 +31,8 @@ pub enum Content {
         /// Within ±[`MAX_COMPOSITION_MS`].
         composition_ms: i32,
     },
+    /// MP3 frames, which need no configuration.
+    Mp3,
     /// The end of the sequence.
     End,
     /// Nothing of use.
@@ -99,14 +104,14 @@ fn read_video(bytes: &[u8]) -> Result<Option<Head>, Unsupported> {
 
 fn read_audio(bytes: &[u8]) -> Result<Option<Head>, Unsupported> {
     let Some(&first) = bytes.first() else { return Ok(None) };
-    let unsupported = |codec: String| Unsupported { codec, kind: "audio", wanted: "AAC" };
+    let unsupported = |codec: String| Unsupported { codec, kind: "audio", wanted: "AAC or MP3" };
     match first >> 4 {
         AAC => {}
         ENHANCED_AUDIO => {
             let Some(code) = bytes.get(1..5) else { return Ok(None) };
             return Err(unsupported(code.escape_ascii().to_string()));
         }
-        2 | 14 => return Err(unsupported("MP3".into())),
+        MP3 | MP3_8_KHZ => return Ok(Some(Head { content: Content::Mp3, length: 1 })),
         11 => return Err(unsupported("Speex".into())),
         7 | 8 => return Err(unsupported("G.711".into())),
         other => return Err(unsupported(format!("format {other}"))),
@@ -154,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_of_avc_and_aac() {
+    fn heads_of_what_is_taken() {
         use Content::{Config, End, Nothing, Unit};
         for (name, kind, bytes, content) in [
             ("AVC configuration", Kind::Video, &[0x17, 0, 0, 0, 0][..], Config),
@@ -177,6 +182,8 @@ mod tests {
             ("seek command", Kind::Video, &[0x52], Nothing),
             ("AAC configuration", Kind::Audio, &[0xAF, 0], Config),
             ("AAC frame", Kind::Audio, &[0xAF, 1], Unit { composition_ms: 0 }),
+            ("MP3", Kind::Audio, &[0x2F], Content::Mp3),
+            ("MP3 at 8 kHz", Kind::Audio, &[0xEE], Content::Mp3),
         ] {
             assert_eq!(read_head(kind, bytes), Ok(Some(Head { content, length: bytes.len() })), "{name}");
             for end in 0..bytes.len() {
@@ -190,9 +197,9 @@ mod tests {
         for (kind, bytes, words) in [
             (Kind::Video, &[0x90, b'h', b'v', b'c', b'1'][..], "hvc1 video is not taken; send H.264"),
             (Kind::Video, &[0x12], "Sorenson H.263 video is not taken; send H.264"),
-            (Kind::Audio, &[0x2F], "MP3 audio is not taken; send AAC"),
-            (Kind::Audio, &[0x91, b'O', b'p', b'u', b's'], "Opus audio is not taken; send AAC"),
-            (Kind::Audio, &[0x91, 0, b'\n', 0xFF, b'"'], "\\x00\\n\\xff\\\" audio is not taken; send AAC"),
+            (Kind::Audio, &[0xBF], "Speex audio is not taken; send AAC or MP3"),
+            (Kind::Audio, &[0x91, b'O', b'p', b'u', b's'], "Opus audio is not taken; send AAC or MP3"),
+            (Kind::Audio, &[0x91, 0, b'\n', 0xFF, b'"'], "\\x00\\n\\xff\\\" audio is not taken; send AAC or MP3"),
         ] {
             assert_eq!(read_head(kind, bytes).unwrap_err().to_string(), words);
         }

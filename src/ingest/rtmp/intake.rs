@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use super::chunk::{self, Piece};
 use super::flv::{self, Content, Head};
 use crate::ingest::timeline::{Repair, Repairs, Timeline};
-use crate::media::codec::{aac, h264};
+use crate::media::codec::{aac, h264, mp3};
 use crate::media::{AccessUnit, Format, Kind, Slab, Timescale, Track};
 
 /// Longest configuration record. Real ones have less than 300 bytes; it is parsed, kept and sent to every viewer.
@@ -84,7 +84,7 @@ enum Gather {
     /// The tag header is not complete.
     Head { bytes: [u8; flv::MAX_HEAD_BYTES], length: usize },
     /// The track's slab.
-    Slab { kind: Kind, composition_ms: i32 },
+    Slab { kind: Kind, content: Content },
     /// A buffer of its own, which grows with what arrives and is bounded by the chunk decoder's limits.
     Own { content: Content, bytes: BytesMut },
 }
@@ -179,9 +179,9 @@ impl Intake {
                 Gather::Skip
             }
             Content::Config => Gather::Own { content: head.content, bytes: BytesMut::new() },
-            Content::Unit { composition_ms } => {
+            Content::Unit { .. } | Content::Mp3 => {
                 let lane = self.lane(kind);
-                if lane.track.is_none() {
+                if !lane.takes(head.content) {
                     self.timeline.count(Repair::BeforeConfig);
                     Gather::Skip
                 } else if lane.busy {
@@ -189,7 +189,7 @@ impl Intake {
                 } else {
                     lane.slab.begin(rest);
                     lane.busy = true;
-                    Gather::Slab { kind, composition_ms }
+                    Gather::Slab { kind, content: head.content }
                 }
             }
             Content::End | Content::Nothing => Gather::Skip,
@@ -198,27 +198,78 @@ impl Intake {
 
     fn finish(&mut self, now: Instant, kind: Kind, timestamp: u32, gather: Gather) -> Result<(), TooManyFormats> {
         match gather {
-            Gather::Slab { composition_ms, .. } => {
+            Gather::Slab { content, .. } => {
                 let lane = self.lane(kind);
                 lane.busy = false;
                 let data = lane.slab.take();
-                self.unit(kind, timestamp, composition_ms, data);
+                return self.payload(now, kind, timestamp, content, data);
             }
-            Gather::Own { content: Content::Unit { composition_ms }, bytes } => {
-                self.unit(kind, timestamp, composition_ms, bytes);
-            }
-            Gather::Own { bytes, .. } => return self.configure(now, kind, &bytes),
+            Gather::Own { content: Content::Config, bytes } => return self.configure(now, kind, &bytes),
+            Gather::Own { content, bytes } => return self.payload(now, kind, timestamp, content, bytes),
             Gather::Head { .. } => self.timeline.count(Repair::Malformed),
             Gather::Skip => {}
         }
         Ok(())
     }
 
+    fn payload(
+        &mut self,
+        now: Instant,
+        kind: Kind,
+        timestamp: u32,
+        content: Content,
+        data: BytesMut,
+    ) -> Result<(), TooManyFormats> {
+        match content {
+            Content::Mp3 => return self.mp3(now, timestamp, data),
+            // The configuration may have changed while this came in pieces.
+            Content::Unit { composition_ms } if self.lane(kind).takes(content) => {
+                self.unit(kind, timestamp, composition_ms, data);
+            }
+            _ => self.timeline.count(Repair::BeforeConfig),
+        }
+        Ok(())
+    }
+
+    /// MP3 frames, mostly one. Whatever does not end with its message was torn by the encoder and is dropped.
+    fn mp3(&mut self, now: Instant, timestamp: u32, mut data: BytesMut) -> Result<(), TooManyFormats> {
+        let mut timestamp = timestamp;
+        loop {
+            let frame = match mp3::Frame::parse(&data) {
+                Ok(frame) => frame,
+                Err(mp3::Error::NoHeader) => {
+                    self.timeline.count(Repair::Malformed);
+                    return Ok(());
+                }
+                Err(error @ mp3::Error::Layer(_)) => {
+                    self.timeline.count(Repair::Unsupported);
+                    self.refuse(Kind::Audio, error.to_string());
+                    return Ok(());
+                }
+            };
+            let length = frame.length.unwrap_or(data.len());
+            if length > data.len() {
+                self.timeline.count(Repair::Malformed);
+                return Ok(());
+            }
+            let rest = data.split_off(length);
+            self.adopt(now, Format::Mp3(frame.config))?;
+            self.unit(Kind::Audio, timestamp, 0, data);
+            if rest.is_empty() {
+                return Ok(());
+            }
+            data = rest;
+            timestamp = timestamp.wrapping_add(frame.config.frame_samples * 1_000 / frame.config.sample_rate.max(1));
+        }
+    }
+
     fn unit(&mut self, kind: Kind, timestamp: u32, composition_ms: i32, data: BytesMut) {
         let Some(track) = &self.lane(kind).track else { return };
         let contents = match &track.format {
             Format::H264(config) => h264::inspect(&data, config.nal_length_bytes).ok(),
-            Format::Aac(_) => (!data.is_empty()).then_some(h264::Contents { idr: true, captions: false }),
+            Format::Aac(_) | Format::Mp3(_) => {
+                (!data.is_empty()).then_some(h264::Contents { idr: true, captions: false })
+            }
         };
         let Some(h264::Contents { idr: sync, captions }) = contents else {
             self.timeline.count(Repair::Malformed);
@@ -249,25 +300,29 @@ impl Intake {
                 return Ok(());
             }
         };
-        let timescale = match &format {
-            Format::H264(_) => Timescale::NINETY_KHZ,
-            Format::Aac(config) => Timescale::new(config.sample_rate).unwrap_or(Timescale::MILLIS),
+        self.adopt(now, format)
+    }
+
+    /// What follows is of that format.
+    fn adopt(&mut self, now: Instant, format: Format) -> Result<(), TooManyFormats> {
+        let kind = format.kind();
+        if self.lane(kind).track.as_ref().is_some_and(|track| track.format == format) {
+            return Ok(());
+        }
+        let timescale = match format.sound() {
+            None => Timescale::NINETY_KHZ,
+            Some(sound) => Timescale::new(sound.sample_rate).unwrap_or(Timescale::MILLIS),
         };
         let track = Track { format, timescale, language: "und".into() };
         let lane = self.lane(kind);
-        if lane.track.as_ref() == Some(&track) {
-            return Ok(());
-        }
         lane.charge(now)?;
         lane.refused = None;
         lane.track = Some(track.clone());
-        match &track.format {
-            Format::H264(config) => {
-                if let Some((pictures, seconds)) = config.frame_rate {
-                    self.timeline.declare_rate(pictures, seconds);
-                }
-            }
-            Format::Aac(config) => self.timeline.set_audio(config.sample_rate, config.frame_samples),
+        if let Format::H264(h264::Config { frame_rate: Some((pictures, seconds)), .. }) = &track.format {
+            self.timeline.declare_rate(*pictures, *seconds);
+        }
+        if let Some(sound) = track.format.sound() {
+            self.timeline.set_audio(sound.sample_rate, sound.frame_samples);
         }
         self.outputs.push_back(Output::Track(track));
         Ok(())
@@ -286,6 +341,15 @@ impl Intake {
 }
 
 impl Lane {
+    /// Whether an access unit of that content can be described. MP3 brings its own description.
+    fn takes(&self, content: Content) -> bool {
+        match (content, &self.track) {
+            (Content::Mp3, _) => true,
+            (_, None) => false,
+            (_, Some(track)) => !matches!(track.format, Format::Mp3(_)),
+        }
+    }
+
     /// A leaky bucket of format changes.
     fn charge(&mut self, now: Instant) -> Result<(), TooManyFormats> {
         let since = self.last_change.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));

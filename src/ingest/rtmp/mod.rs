@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Parsing is ours, because everything here is read before the peer has shown a key; writing (chunks, AMF0, the handshake) is `rml_rtmp`'s.
-//! Not here: playing over RTMP, which is refused in words, and codecs other than AVC and AAC, whose tags are refused by name.
+//! Not here: playing over RTMP, which is refused in words, and codecs other than AVC, AAC and MP3, whose tags are refused by name.
 //!
 //! Specifications: Adobe RTMP 1.0, AMF0, FLV 10.1 annex E.
 

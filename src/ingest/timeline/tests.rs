@@ -10,6 +10,9 @@ fn stamp(n: i64, (pictures, seconds): (i64, i64), rounded: bool) -> u32 {
     ((n * 1_000 * seconds + half) / pictures) as u32
 }
 
+const JUMP_FORWARD: i64 = 10_000;
+const JUMP_BACK: i64 = 1_000;
+
 const RATES: [(i64, i64); 11] = [
     (24_000, 1_001),
     (24, 1),
@@ -99,7 +102,7 @@ fn audio_is_counted_in_samples() {
     timeline.set_audio(44_100, 1_024);
     for n in 0..10_000_i64 {
         // Jitter of a capture callback.
-        let jitter = (n * 7) % 40;
+        let jitter = (n * 7) % 20;
         let ms = n * 1_024 * 1_000 / 44_100 + jitter;
         assert_eq!(timeline.audio(ms as u32), Some(n * 1_024));
     }
@@ -132,6 +135,7 @@ fn both_tracks_share_the_first_timestamp() {
     assert_eq!(other.picture(5_033, 0).0, 22 * 90);
 }
 
+/// mediamtx #1002, #1431: a muxer that is destroyed by "DTS is not monotonically increasing".
 #[test]
 fn equal_and_backward_pictures_are_moved_on() {
     let mut timeline = Timeline::default();
@@ -139,6 +143,66 @@ fn equal_and_backward_pictures_are_moved_on() {
     assert_eq!(times, [0, 3_600, 3_690, 3_780, 7_200]);
     let repairs = timeline.take_repairs();
     assert_eq!((repairs.count(Repair::VideoEqual), repairs.count(Repair::VideoBack)), (1, 1));
+}
+
+/// mediamtx #4617: "too many reordered frames (11)" where decoding times are guessed from the pictures; #1317: pictures that are presented in
+/// another order than they are decoded in. Ours come with both times.
+#[test]
+fn any_depth_of_reordering_is_kept() {
+    let mut timeline = Timeline::default();
+    timeline.declare_rate(25, 1);
+    for n in 0..400_i64 {
+        let delay = 11 - n % 12 + n % 3;
+        assert_eq!(timeline.picture((n * 40) as u32, (delay * 40) as i32), (n * 3_600, (n + delay) * 3_600));
+    }
+    assert!(timeline.take_repairs().is_empty());
+}
+
+#[test]
+fn pictures_are_not_presented_before_they_are_decoded() {
+    let mut timeline = Timeline::default();
+    assert_eq!(timeline.picture(0, 0), (0, 0));
+    assert_eq!(timeline.picture(40, -80), (3_600, 3_600));
+    let repairs = timeline.take_repairs();
+    assert_eq!((repairs.count(Repair::Composition), repairs.millis(Repair::Composition)), (1, 80));
+}
+
+/// A jump that is just too long on one track and just short enough on the other. Taken out of one alone it would part them by as much.
+#[test]
+fn a_jump_at_the_threshold_is_the_same_for_both_tracks() {
+    for jump in [JUMP_FORWARD, -JUMP_BACK] {
+        for beyond in -45..=45 {
+            for sound_first in [false, true] {
+                let mut timeline = Timeline::default();
+                timeline.set_audio(48_000, 960);
+                let mut skew = Vec::new();
+                for n in 0..400_i64 {
+                    let clock = 60_000 + n * 40 + if n >= 200 { jump + beyond } else { 0 };
+                    let sound = |timeline: &mut Timeline| {
+                        // Every second picture has sound, so that the tracks step by different amounts.
+                        [0, 20].map(|half| timeline.audio((clock + half) as u32)).into_iter().flatten().next()
+                    };
+                    let early = if sound_first { sound(&mut timeline) } else { None };
+                    let (dts, _) = timeline.picture(clock as u32, 0);
+                    let at = if sound_first { early } else { sound(&mut timeline) };
+                    if n > 300
+                        && let Some(at) = at
+                    {
+                        skew.push(at / 48 - dts / 90);
+                    }
+                }
+                assert!(skew.iter().all(|skew| skew.abs() <= 40), "{jump} {beyond} {sound_first}: {:?}", skew.first());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_repair_has_words_of_its_own() {
+    let mut seen = std::collections::BTreeSet::new();
+    for kind in Repair::ALL {
+        assert!(kind.words().ends_with('.') && seen.insert(kind.words()) && seen.insert(kind.label()), "{kind:?}");
+    }
 }
 
 #[test]

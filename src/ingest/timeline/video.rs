@@ -75,13 +75,13 @@ impl Video {
         };
         let dts = wanted.max(earliest);
         match self.last_ms {
-            Some(last) if instant_ms == last => repairs.add(Repair::VideoEqual),
-            Some(last) if instant_ms < last => repairs.add(Repair::VideoBack),
+            Some(last) if instant_ms == last => repairs.add(Repair::VideoEqual, 1),
+            Some(last) if instant_ms < last => repairs.add(Repair::VideoBack, last - instant_ms),
             _ => {}
         }
         if pts < dts {
             if composition_ms < 0 {
-                repairs.add(Repair::Composition);
+                repairs.add(Repair::Composition, composition_ms);
             }
             pts = dts;
         }

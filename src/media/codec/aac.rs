@@ -35,6 +35,14 @@ pub enum Error {
     /// A reserved index.
     #[error("the AAC configuration has the reserved sample rate index {0}")]
     RateIndex(u32),
+    /// SBR at neither the core's rate nor twice that.
+    #[error("the AAC configuration extends {core} Hz to {extended} Hz; SBR doubles the rate or keeps it")]
+    Extension {
+        /// Hz of the core.
+        core: u32,
+        /// Hz that it is said to come out at.
+        extended: u32,
+    },
     /// An explicit rate that is zero or absurd.
     #[error("the AAC configuration has a sample rate of {0} Hz")]
     Rate(u32),
@@ -55,16 +63,17 @@ pub struct Config {
     pub record: Bytes,
     /// Audio object type: 2 is AAC-LC, 5 HE-AAC, 29 HE-AAC v2.
     pub object_type: u8,
-    /// Hz, of the core codec (HE-AAC doubles it).
+    /// Hz, as it comes out of the decoder: with SBR, mostly twice that of the core.
     pub sample_rate: u32,
     /// Output channels, 1 to 8.
     pub channels: u8,
-    /// Samples in a frame at `sample_rate`: 1024 or 960.
+    /// Samples in a frame at `sample_rate`: 1024 or 960, with SBR that doubles the rate 2048 or 1920.
     pub frame_samples: u32,
 }
 
 impl Config {
-    /// Reads an AudioSpecificConfig with implicit, explicit or backward-compatible signalling of SBR and PS.
+    /// Reads an AudioSpecificConfig with explicit signalling of SBR and PS, hierarchical or backward-compatible. Where it is signalled
+    /// implicitly nothing stands here but the core, and the core is what is described: its frames last as long.
     ///
     /// # Errors
     /// [`Error`] says which rule it breaks.
@@ -74,12 +83,16 @@ impl Config {
         }
         let mut bits = BitReader::new(asc);
         let mut object_type = read_object_type(&mut bits)?;
-        let sample_rate = read_rate(&mut bits)?;
+        let core_rate = read_rate(&mut bits)?;
+        let mut sample_rate = core_rate;
         let configuration = bits.bits(4)?;
         let mut core = object_type;
         if matches!(object_type, SBR | PS) {
-            // Explicit signalling: the rate that follows is the doubled one.
-            read_rate(&mut bits)?;
+            // Explicit signalling: the rate that follows is the one that comes out.
+            sample_rate = read_rate(&mut bits)?;
+            if !extends(core_rate, sample_rate) {
+                return Err(Error::Extension { core: core_rate, extended: sample_rate });
+            }
             core = read_object_type(&mut bits)?;
             if core == BSAC {
                 return Err(Error::ObjectType(core));
@@ -103,8 +116,11 @@ impl Config {
         if extension {
             bits.skip(1)?; // extensionFlag3
         }
-        if object_type == core {
-            object_type = trailing_extension(&mut bits).unwrap_or(None).unwrap_or(object_type);
+        if object_type == core
+            && let Ok(Some((extension, rate))) = trailing_extension(&mut bits)
+            && extends(core_rate, rate)
+        {
+            (object_type, sample_rate) = (extension, rate);
         }
         if object_type == PS && channels == 1 {
             channels = 2;
@@ -117,7 +133,7 @@ impl Config {
             object_type,
             sample_rate,
             channels: channels as u8,
-            frame_samples: if short_frames { 960 } else { 1024 },
+            frame_samples: if short_frames { 960 } else { 1024 } * (sample_rate / core_rate),
         })
     }
 
@@ -125,6 +141,11 @@ impl Config {
     pub fn codec_string(&self) -> String {
         format!("mp4a.40.{}", self.object_type)
     }
+}
+
+/// SBR doubles the rate, or works at the core's own (downsampled). Spec: ISO/IEC 14496-3 §4.6.18.
+fn extends(core: u32, extended: u32) -> bool {
+    extended == core || extended == core * 2
 }
 
 fn read_object_type(bits: &mut BitReader<'_>) -> Result<u8, Truncated> {
@@ -144,13 +165,13 @@ fn read_rate(bits: &mut BitReader<'_>) -> Result<u32, Error> {
 
 /// Backward-compatible signalling behind the core's configuration. What cannot be read there is no error: old decoders ignore it too.
 /// Spec: ISO/IEC 14496-3 §1.6.6.
-fn trailing_extension(bits: &mut BitReader<'_>) -> Result<Option<u8>, Error> {
+fn trailing_extension(bits: &mut BitReader<'_>) -> Result<Option<(u8, u32)>, Error> {
     if bits.remaining() < 16 || bits.bits(11)? != 0x2B7 || read_object_type(bits)? != SBR || !bits.bit()? {
         return Ok(None);
     }
-    read_rate(bits)?;
+    let rate = read_rate(bits)?;
     let parametric_stereo = bits.remaining() >= 12 && bits.bits(11)? == 0x548 && bits.bit()?;
-    Ok(Some(if parametric_stereo { PS } else { SBR }))
+    Ok(Some((if parametric_stereo { PS } else { SBR }, rate)))
 }
 
 /// Counts the channels of a program config element and moves past it. Spec: ISO/IEC 14496-3 §4.4.1.1.
@@ -190,10 +211,12 @@ mod tests {
             ("LC 960", &[0x11, 0x94], 2, 48_000, 2, 960),
             ("LC 5.1", &[0x11, 0xB0], 2, 48_000, 6, 1024),
             ("LC 7.1", &[0x11, 0xB8], 2, 48_000, 8, 1024),
-            ("HE explicit", &[0x2B, 0x11, 0x88, 0x00], 5, 24_000, 2, 1024),
-            ("HE v2 explicit, mono core", &[0xEB, 0x09, 0x88, 0x00], 29, 24_000, 2, 1024),
-            ("HE backward compatible", &[0x13, 0x10, 0x56, 0xE5, 0x98], 5, 24_000, 2, 1024),
-            ("HE v2 backward compatible", &[0x13, 0x08, 0x56, 0xE5, 0x9D, 0x48, 0x80], 29, 24_000, 2, 1024),
+            ("HE explicit", &[0x2B, 0x11, 0x88, 0x00], 5, 48_000, 2, 2048),
+            ("HE downsampled", &[0x29, 0x91, 0x88, 0x00], 5, 48_000, 2, 1024),
+            ("HE v2 explicit, mono core", &[0xEB, 0x09, 0x88, 0x00], 29, 48_000, 2, 2048),
+            ("HE backward compatible", &[0x13, 0x10, 0x56, 0xE5, 0x98], 5, 48_000, 2, 2048),
+            ("HE v2 backward compatible", &[0x13, 0x08, 0x56, 0xE5, 0x9D, 0x48, 0x80], 29, 48_000, 2, 2048),
+            ("a trailing extension that is nonsense", &[0x13, 0x10, 0x56, 0xE5, 0x90], 2, 24_000, 2, 1024),
             ("explicit rate 44,100", &[0x17, 0x80, 0x56, 0x22, 0x10], 2, 44_100, 2, 1024),
         ] {
             let config = Config::parse(asc).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -222,6 +245,7 @@ mod tests {
             ("zero rate", &[0x17, 0x80, 0, 0, 0x10], Error::Rate(0)),
             ("reserved channels", &[0x11, 0xC0], Error::Channels { configuration: 8, channels: 0 }),
             ("null object type", &[0x01, 0x90], Error::ObjectType(0)),
+            ("SBR from 24 to 32 kHz", &[0x2B, 0x12, 0x88, 0x00], Error::Extension { core: 24_000, extended: 32_000 }),
             ("xHE-AAC", &[0xF9, 0x46, 0x40], Error::ObjectType(42)),
         ] {
             assert_eq!(Config::parse(asc), Err(error), "{name}");
@@ -234,7 +258,7 @@ mod tests {
         fn what_is_accepted_is_within_bounds(asc in proptest::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(config) = Config::parse(&asc) {
                 prop_assert!((1..=8).contains(&config.channels) && RATES.contains(&config.sample_rate));
-                prop_assert!(matches!(config.frame_samples, 960 | 1024));
+                prop_assert!(matches!(config.frame_samples, 960 | 1024 | 1920 | 2048));
             }
         }
     }

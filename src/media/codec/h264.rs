@@ -131,6 +131,14 @@ impl Config {
         })
     }
 
+    /// Colour sampling and depth, as the first SPS says.
+    ///
+    /// # Errors
+    /// None for a record that [`parse`](Self::parse) took; [`Error`] for others.
+    pub fn sampling(&self) -> Result<Sampling, Error> {
+        Ok(parse_sps(first_sps(&self.record)?)?.sampling)
+    }
+
     /// `avc1.PPCCLL`. Spec: RFC 6381 §3.3.
     pub fn codec_string(&self) -> String {
         format!("avc1.{:02X}{:02X}{:02X}", self.profile, self.compatibility, self.level)
@@ -166,7 +174,30 @@ pub fn inspect(data: &[u8], nal_length_bytes: u8) -> Result<Contents, UnitError>
     if picture { Ok(contents) } else { Err(UnitError::NoPicture) }
 }
 
+/// How colours are sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampling {
+    /// chroma_format_idc: 0 is monochrome, 1 is 4:2:0, 2 is 4:2:2, 3 is 4:4:4.
+    pub chroma_format: u8,
+    /// Bits of a luma sample, 8 to 14.
+    pub luma_bits: u8,
+    /// Bits of a chroma sample, 8 to 14.
+    pub chroma_bits: u8,
+}
+
+/// Spec: ISO/IEC 14496-15 §5.3.3.1.2.
+fn first_sps(record: &[u8]) -> Result<&[u8], Error> {
+    let mut reader = Reader::new(record);
+    reader.take(5)?;
+    if reader.u8()? & 0b1_1111 == 0 {
+        return Err(Error::NoParameterSet("sequence"));
+    }
+    let length = usize::from(reader.u16()?);
+    Ok(reader.take(length)?)
+}
+
 struct Sps {
+    sampling: Sampling,
     profile: u8,
     compatibility: u8,
     level: u8,
@@ -187,15 +218,17 @@ fn parse_sps(unit: &[u8]) -> Result<Sps, Error> {
     let mut bits = BitReader::new(&payload);
     limited(&mut bits, "seq_parameter_set_id", 31)?;
     let mut chroma_array_type = 1;
+    let mut sampling = Sampling { chroma_format: 1, luma_bits: 8, chroma_bits: 8 };
     if matches!(profile, 44 | 83 | 86 | 100 | 110 | 118 | 122 | 128 | 134 | 135 | 138 | 139 | 244) {
         chroma_array_type = limited(&mut bits, "chroma_format_idc", 3)?;
+        sampling.chroma_format = chroma_array_type as u8;
         let lists = if chroma_array_type == 3 { 12 } else { 8 };
         if chroma_array_type == 3 && bits.bit()? {
             // separate_colour_plane_flag: three monochrome pictures.
             chroma_array_type = 0;
         }
-        limited(&mut bits, "bit_depth_luma_minus8", 6)?;
-        limited(&mut bits, "bit_depth_chroma_minus8", 6)?;
+        sampling.luma_bits += limited(&mut bits, "bit_depth_luma_minus8", 6)? as u8;
+        sampling.chroma_bits += limited(&mut bits, "bit_depth_chroma_minus8", 6)? as u8;
         bits.skip(1)?;
         if bits.bit()? {
             for list in 0..lists {
@@ -241,7 +274,7 @@ fn parse_sps(unit: &[u8]) -> Result<Sps, Error> {
         return Err(Error::Size { width, height });
     };
     let frame_rate = if bits.bit()? { vui_frame_rate(&mut bits).ok().flatten() } else { None };
-    Ok(Sps { profile, compatibility, level, width: short_width, height: short_height, frame_rate })
+    Ok(Sps { sampling, profile, compatibility, level, width: short_width, height: short_height, frame_rate })
 }
 
 fn side(coded: u64, crop: i64) -> i64 {

@@ -203,7 +203,7 @@ impl Mpd<'_> {
         let track = &line.share.init.track;
         let size = match &track.format {
             Format::H264(config) => Some((config.width, config.height)),
-            Format::Aac(_) => None,
+            Format::Aac(_) | Format::Mp3(_) => None,
         };
         let tag = Tag::new("Representation")
             .with("id", line.share.id)
@@ -245,25 +245,18 @@ fn same_set(a: &Line<'_>, b: &Line<'_>) -> bool {
     codec && a.language == b.language
 }
 
-/// ChannelConfiguration of ISO/IEC 23091-3 (CICP), which AAC shares.
+/// ChannelConfiguration of ISO/IEC 23091-3 (CICP), which AAC and MP3 share.
 fn channel_configuration(track: &Track) -> Option<u8> {
-    match &track.format {
-        Format::Aac(config) => Some(match config.channels {
-            7 => 11,
-            8 => 7,
-            channels => channels,
-        }),
-        Format::H264(_) => None,
-    }
+    Some(match track.format.sound()?.channels {
+        7 => 11,
+        8 => 7,
+        channels => channels,
+    })
 }
 
-/// What comes out of the decoder: spectral band replication doubles the rate.
+/// What comes out of the decoder.
 fn sampling_rate(track: &Track) -> Option<u32> {
-    match &track.format {
-        Format::Aac(config) if matches!(config.object_type, 5 | 29) => Some(config.sample_rate.saturating_mul(2)),
-        Format::Aac(config) => Some(config.sample_rate),
-        Format::H264(_) => None,
-    }
+    track.format.sound().map(|sound| sound.sample_rate)
 }
 
 /// `@frameRate`: a whole number, a fraction over 1001, or thousandths. `None` for 0 and nonsense.

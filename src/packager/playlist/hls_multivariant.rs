@@ -31,6 +31,12 @@ pub fn render(catalog: &Catalog) -> String {
             audio.iter().enumerate().map(|(index, measured)| media(catalog, measured, index)).collect();
         playlist.alternatives.extend(captions.then(closed_captions));
         playlist.variants = video.iter().map(|measured| variant(catalog, measured, &audio, captions)).collect();
+        if !audio.is_empty()
+            && audio.iter().all(|measured| measured.rendition.init.track.format.is_silent_in_browsers())
+        {
+            // Chromium takes no MP3 in MP4 and would drop the whole variant: it gets the picture alone.
+            playlist.variants.extend(video.iter().map(|measured| variant(catalog, measured, &[], captions)));
+        }
     }
     let mut text = Vec::with_capacity(1_024);
     // Writing to a Vec cannot fail.
@@ -60,7 +66,7 @@ fn variant(catalog: &Catalog, measured: &Measured, audio: &[&Measured], captions
         codecs: Some(codecs.join(",")),
         resolution: match format {
             Format::H264(config) => Some(Resolution { width: config.width.into(), height: config.height.into() }),
-            Format::Aac(_) => None,
+            Format::Aac(_) | Format::Mp3(_) => None,
         },
         frame_rate: (measured.frame_rate > 0.0).then(|| (measured.frame_rate * 1_000.0).round() / 1_000.0),
         audio: (!audio.is_empty()).then(|| AUDIO_GROUP.into()),
@@ -84,10 +90,7 @@ fn media(catalog: &Catalog, measured: &Measured, index: usize) -> AlternativeMed
         name: if index == 0 { String::from("Audio") } else { format!("Audio {}", index + 1) },
         default: index == 0,
         autoselect: true,
-        channels: match &track.format {
-            Format::Aac(config) => Some(config.channels.to_string()),
-            Format::H264(_) => None,
-        },
+        channels: track.format.sound().map(|sound| sound.channels.to_string()),
         ..AlternativeMedia::default()
     }
 }
@@ -108,7 +111,7 @@ fn closed_captions() -> AlternativeMedia {
 mod tests {
     use super::*;
     use crate::packager::Config;
-    use crate::packager::simulation::Simulation;
+    use crate::packager::simulation::{Simulation, mp3_track};
 
     fn rendered(kinds: &[Kind]) -> String {
         let mut simulation = Simulation::new(Config::default());
@@ -124,6 +127,19 @@ mod tests {
     #[test]
     fn video_alone_names_no_audio_group() {
         insta::assert_snapshot!("multivariant_video", rendered(&[Kind::Video]));
+    }
+
+    #[test]
+    fn beside_mp3_the_picture_is_offered_alone_too() {
+        let mut simulation = Simulation::new(Config::default());
+        simulation.audio = mp3_track(44_100);
+        simulation.stream(9.0, (30, 1), 60, true, &[Kind::Video, Kind::Audio]);
+        let text = render(simulation.catalog.as_ref().unwrap());
+        let (_, playlist) = m3u8_rs::parse_master_playlist(text.as_bytes()).unwrap();
+        let [with, without] = &playlist.variants[..] else { panic!("two variants: {text}") };
+        assert_eq!((with.codecs.as_deref(), with.audio.is_some()), (Some("avc1.64001F,mp4a.6B"), true));
+        assert_eq!((without.codecs.as_deref(), without.audio.is_some()), (Some("avc1.64001F"), false));
+        assert_eq!(with.uri, without.uri);
     }
 
     #[test]

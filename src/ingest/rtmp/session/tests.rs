@@ -511,6 +511,69 @@ fn what_is_asked_but_not_read_ends_the_connection() {
 }
 
 #[test]
+fn metadata_that_lies_changes_nothing() {
+    let number = Amf0Value::Number;
+    for rate in [f64::NAN, 0.0, -30.0, 7.0, 1_000.0, 60.0] {
+        let mut raw = Raw::publishing();
+        let properties = [
+            ("framerate", number(rate)),
+            ("width", number(-1.0)),
+            ("height", number(1e300)),
+            ("videocodecid", text("hvc1")),
+            ("audiocodecid", number(2.0)),
+            ("audiosamplerate", number(5_512.0)),
+        ];
+        let object = Amf0Value::Object(properties.map(|(name, value)| (name.to_owned(), value)).into());
+        let body = serialize(&vec![text("@setDataFrame"), text("onMetaData"), object]).unwrap();
+        raw.send(&message(4, 0, 18, &body)).unwrap();
+        raw.send(&message(6, 0, 9, &avc_config())).unwrap();
+        for n in 0..100 {
+            raw.send(&message(6, n * 40, 9, &picture(n % 50 == 0, 0, 10, 0))).unwrap();
+        }
+        let units = raw.units();
+        assert_eq!(units.len(), 100);
+        assert!(units.iter().enumerate().skip(20).all(|(n, (_, unit))| unit.dts == n as i64 * 3_600), "{rate}");
+    }
+}
+
+#[test]
+fn mp3_brings_its_configuration_in_every_frame() {
+    let frame = |head: [u8; 4], size: usize| [&head[..], &vec![7; size - 4]].concat();
+    let (stereo, mono) = (frame([0xFF, 0xFB, 0x90, 0x64], 417), frame([0xFF, 0xF3, 0x80, 0xC4], 208));
+    let mut raw = Raw::publishing();
+    let mut at = 0;
+    let mut send = |raw: &mut Raw, parts: &[&[u8]]| {
+        let tag = [&[0x2F][..], &parts.concat()].concat();
+        raw.send(&message(4, at, 8, &tag)).unwrap();
+        at += 26;
+    };
+    for _ in 0..10 {
+        send(&mut raw, &[&stereo]);
+    }
+    // Two in one message, one that is torn, and what is no MP3 at all.
+    send(&mut raw, &[&stereo, &stereo]);
+    send(&mut raw, &[&stereo[..400]]);
+    send(&mut raw, &[b"ID3"]);
+    for _ in 0..3 {
+        send(&mut raw, &[&mono]);
+    }
+    let (mut tracks, mut units) = (Vec::new(), Vec::new());
+    for event in raw.events() {
+        match event {
+            Event::Track(track) => tracks.push(track),
+            Event::Unit(_, unit) => units.push(unit),
+            other => panic!("{other:?}"),
+        }
+    }
+    let facts: Vec<_> = tracks.iter().map(|track| (track.format.codec_string(), track.timescale.hz())).collect();
+    assert_eq!(facts, [("mp4a.6B".to_owned(), 44_100), ("mp4a.69".to_owned(), 22_050)]);
+    let sizes: Vec<_> = units.iter().map(|unit| unit.data.len()).collect();
+    assert_eq!(sizes, [vec![417; 12], vec![208; 3]].concat());
+    assert!(units[..12].iter().enumerate().all(|(n, unit)| unit.dts == n as i64 * 1_152 && unit.sync));
+    assert_eq!(raw.session.take_repairs().count(Repair::Malformed), 2);
+}
+
+#[test]
 fn media_before_its_configuration_and_malformed_units_are_dropped() {
     let mut raw = Raw::publishing();
     raw.send(&message(6, 0, 9, &picture(true, 0, 10, 0))).unwrap();

@@ -1,0 +1,34 @@
+//! Blocking decisions over windows of a real show: what waits is answered once its part is there.
+#![no_main]
+use libfuzzer_sys::fuzz_target;
+use rillcast::edge::blocking::{Answer, decide};
+use rillcast::edge::route::Directives;
+use rillcast_fuzz::Choices;
+use rillcast_fuzz::show::{Show, config};
+
+fuzz_target!(|data: &[u8]| {
+    let (head, data) = data.split_at(data.len().min(24));
+    let mut asked = Choices::new(head);
+    let mut choices = Choices::new(data);
+    let config = config(&mut choices);
+    let mut show = Show::new(config);
+    show.play(&mut choices);
+    for window in show.windows.values() {
+        for _ in 0..4 {
+            let near = window.open_msn.saturating_add(3).saturating_sub(asked.below(8) as u64);
+            let msn = [None, Some(near), Some(asked.long())][asked.below(3)];
+            let part = [None, Some(u64::from(asked.byte()))][asked.below(2)];
+            let directives = Directives { msn, part, skip: false };
+            let answer = decide(window, &directives);
+            match (answer, msn) {
+                (Answer::Wait, Some(msn)) => {
+                    assert!(!window.ended && msn <= window.open_msn + 1 && !window.is_complete(msn) || part.is_some());
+                }
+                (Answer::Wait, None) => panic!("nothing was asked for"),
+                (Answer::Now, Some(msn)) if !window.ended => assert!(msn <= window.open_msn),
+                _ => {}
+            }
+            assert!(!window.ended || answer == Answer::Now);
+        }
+    }
+});

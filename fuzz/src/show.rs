@@ -1,0 +1,201 @@
+//! A presentation and the rules that hold for it whatever is published.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rillcast::media::codec::{aac, h264};
+use rillcast::media::{AccessUnit, Epoch, Format, Kind, RenditionId, Slab, Timescale, Track, WallTime};
+use rillcast::packager::presentation::{Presentation, Sequence};
+use rillcast::packager::rules::{assert_history_is_kept, assert_rules};
+use rillcast::packager::{Catalog, Config, Window};
+
+use crate::Choices;
+use crate::publisher::{AUDIO_CONFIGS, AVC_RECORD};
+
+const START: i64 = 1_763_800_000_000_000;
+
+/// A video track.
+pub fn video() -> Track {
+    let config = h264::Config::parse(&AVC_RECORD).expect("a good record");
+    Track { format: Format::H264(config), timescale: Timescale::NINETY_KHZ, language: "und".into() }
+}
+
+/// One of some audio tracks.
+pub fn audio(which: usize) -> Track {
+    let config = aac::Config::parse(AUDIO_CONFIGS[which % (AUDIO_CONFIGS.len() - 1)]).expect("a good configuration");
+    let timescale = Timescale::new(config.sample_rate).expect("not zero");
+    Track { format: Format::Aac(config), timescale, language: "und".into() }
+}
+
+/// A configuration that passes its own checks, near the defaults.
+pub fn config(choices: &mut Choices<'_>) -> Config {
+    let mut config = Config::default();
+    match choices.below(6) {
+        0 => config.part_target = Duration::from_millis(50 + u64::from(choices.byte()) * 4),
+        1 => config.segment_target = Duration::from_secs(4),
+        2 => (config.window, config.target_duration) = (Duration::from_secs(1), Duration::from_secs(6)),
+        3 => config.require_keyframes = true,
+        4 => config.max_bytes = bytesize::ByteSize::mib(1),
+        _ => {}
+    }
+    if config.validate().is_err() {
+        config = Config::default();
+    }
+    config
+}
+
+/// A presentation and what its viewers have seen.
+pub struct Show {
+    presentation: Presentation,
+    /// The newest window of each rendition.
+    pub windows: BTreeMap<RenditionId, Arc<Window>>,
+    /// The newest catalog.
+    pub catalog: Option<Arc<Catalog>>,
+    tracks: Vec<(RenditionId, Timescale, i64)>,
+    slab: Slab,
+    arrived: WallTime,
+    /// The publisher is gone and may come back.
+    idle: bool,
+    over: bool,
+}
+
+impl Show {
+    /// Nothing published yet.
+    pub fn new(config: Config) -> Self {
+        let epoch = Epoch::starting(WallTime::from_micros(START));
+        Self {
+            presentation: Presentation::new(Arc::new(config), epoch, Sequence { media: 40, discontinuity: 3 }),
+            windows: BTreeMap::new(),
+            catalog: None,
+            tracks: Vec::new(),
+            slab: Slab::default(),
+            arrived: WallTime::from_micros(START),
+            idle: false,
+            over: false,
+        }
+    }
+
+    /// Does what `choices` say until they are used up or the stream is refused.
+    pub fn play(&mut self, choices: &mut Choices<'_>) {
+        let mut steps = 0;
+        while !choices.is_empty() && !self.over && steps < 600 {
+            steps += 1;
+            self.step(choices);
+        }
+        if choices.below(2) == 0 {
+            self.presentation.finish(self.arrived);
+            self.look();
+            assert!(self.windows.values().all(|window| window.ended));
+        }
+    }
+
+    fn step(&mut self, choices: &mut Choices<'_>) {
+        let action = choices.byte();
+        match action {
+            0xF0..=0xF4 => {
+                if self.tracks.len() < 4 && !self.idle {
+                    let track = if action & 1 == 0 { video() } else { audio(choices.below(5)) };
+                    let scale = track.timescale;
+                    if let Ok(id) = self.presentation.add_track(track) {
+                        self.tracks.push((id, scale, i64::from(choices.byte()) * i64::from(scale.hz()) / 100));
+                    }
+                }
+            }
+            0xF5 => {
+                if self.tracks.is_empty() || self.idle {
+                    return;
+                }
+                let index = choices.below(self.tracks.len());
+                let (id, scale, dts) = self.tracks[index];
+                let track = if id.kind == Kind::Video { video() } else { audio(choices.below(5)) };
+                // The timeline rescales the times of a track that changes its rate.
+                self.tracks[index] = (id, track.timescale, scale.rescale(dts, track.timescale) + 1);
+                self.presentation.set_track(id, track).expect("a good track");
+            }
+            0xF6 => self.arrived = self.arrived.plus_micros(i64::from(choices.word() % 40_000_000)),
+            0xF7 => {
+                self.presentation.interrupt(self.arrived);
+                self.idle = self.presentation.can_resume();
+                if !self.idle {
+                    self.tracks.clear();
+                }
+            }
+            0xF8 if self.idle => {
+                self.arrived = self.arrived.plus_micros(i64::from(choices.word() % 30_000_000));
+                let due = self.presentation.pass(self.arrived).expect("it is interrupted");
+                assert!(due > self.arrived, "{due:?} at {:?}", self.arrived);
+            }
+            _ => {
+                if self.idle {
+                    self.rejoin(choices);
+                }
+                self.unit(action, choices);
+            }
+        }
+        self.look();
+    }
+
+    /// Another publisher, or the same, with a timeline of its own.
+    fn rejoin(&mut self, choices: &mut Choices<'_>) {
+        self.idle = false;
+        for (id, scale, dts) in std::mem::take(&mut self.tracks) {
+            let track = if id.kind == Kind::Video { video() } else { audio(choices.below(5)) };
+            let new = track.timescale;
+            let id = self.presentation.rejoin_track(id.index, track).expect("a good track");
+            let dts = if choices.below(2) == 0 { 0 } else { scale.rescale(dts, new) + 1 };
+            self.tracks.push((id, new, dts));
+        }
+    }
+
+    fn unit(&mut self, action: u8, choices: &mut Choices<'_>) {
+        if self.tracks.is_empty() {
+            return;
+        }
+        let index = usize::from(action >> 6) % self.tracks.len();
+        let (id, scale, dts) = self.tracks[index];
+        let hz = i64::from(scale.hz());
+        let duration = match action & 0x07 {
+            0..=3 if id.kind == Kind::Audio => 1_024,
+            0..=3 => [3_000, 3_600, 1_500, 90_000][usize::from(action & 3)],
+            4 => 1,
+            5 => i64::from(choices.byte()) * hz / 100,
+            6 => i64::from(choices.word() % 20_000) * hz / 1_000,
+            _ => hz / 50,
+        };
+        self.tracks[index].2 = dts + duration.max(1);
+        let video = id.kind == Kind::Video;
+        let pts = if video { dts + i64::from(action >> 3 & 3) * 3_000 } else { dts };
+        let sync = !video || action & 0x20 != 0;
+        let size = if action == 0x7F { 200_000 } else { 1 + usize::from(action) };
+        self.slab.begin(size);
+        self.slab.extend(&vec![action; size]);
+        let data = self.slab.take();
+        let unit = AccessUnit { dts, pts, sync, captions: action == 0x77, data };
+        self.arrived = self.arrived.max(WallTime::from_micros(START + scale.micros(dts)));
+        if self.presentation.push(id, unit, self.arrived).is_err() {
+            self.presentation.finish(self.arrived);
+            self.over = true;
+        }
+    }
+
+    fn look(&mut self) {
+        let changes = self.presentation.take_changes();
+        for window in changes.windows {
+            if let Some(before) = self.windows.get(&window.rendition.id) {
+                assert_history_is_kept(before, &window);
+            }
+            assert_rules(&window);
+            self.windows.insert(window.rendition.id, window);
+        }
+        if let Some(catalog) = changes.catalog {
+            if let Some(before) = &self.catalog {
+                assert!(catalog.published >= before.published && catalog.epoch == before.epoch);
+                for (old, new) in before.renditions.iter().zip(&catalog.renditions) {
+                    assert!(new.peak_bps >= old.peak_bps || new.rendition.id != old.rendition.id);
+                }
+            }
+            self.catalog = Some(catalog);
+        }
+    }
+}
