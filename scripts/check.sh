@@ -23,5 +23,11 @@ stage "every fuzz target, briefly"
 cargo fmt --manifest-path fuzz/Cargo.toml --check
 RUNS_EACH=2000 scripts/fuzz.sh
 
+stage "deploy/: promtool"
+command -v promtool >/dev/null || { echo "promtool is missing: scripts/setup.sh test installs it" >&2; exit 1; }
+promtool check config deploy/prometheus.yml
+promtool check rules deploy/alerts.yml
+promtool test rules deploy/alerts.test.yml
+
 stage "shell scripts parse"
 for script in scripts/*.sh .ci/run; do bash -n "$script"; done

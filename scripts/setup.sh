@@ -18,7 +18,7 @@ packages=(build-essential pkg-config ca-certificates curl git)
 case $what in
     run) ;;
     test)
-        packages+=(ffmpeg chromium nginx libnginx-mod-rtmp openssl
+        packages+=(ffmpeg chromium nginx libnginx-mod-rtmp openssl prometheus
             gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
             gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
             obs-studio libgl1-mesa-dri xvfb fonts-dejavu-core procps python3) ;;
@@ -38,7 +38,8 @@ if ((${#missing[@]})); then
     root=()
     [ "$(id -u)" -eq 0 ] || root=(sudo)
     "${root[@]}" apt-get update -qq
-    # nginx is started by the benchmarks on a private port; the package's own service would take port 80.
+    # nginx is started by the benchmarks on a private port, and of prometheus only promtool is used: the packages' own services would
+    # take ports 80 and 9090.
     printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee /usr/sbin/policy-rc.d >/dev/null
     "${root[@]}" chmod +x /usr/sbin/policy-rc.d
     trap '"${root[@]}" rm -f /usr/sbin/policy-rc.d' EXIT

@@ -3,34 +3,44 @@
 //! Order matters in three places. Ports are bound before anything is announced, so that what the ports file says is true. Publishers stop
 //! before viewers do, so that viewers get the end of the stream. Nothing is read from a peer before every part it could reach exists.
 
+mod reload;
+mod wiring;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use parking_lot::Mutex;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use self::reload::Reloader;
+pub use self::reload::SetLogFilter;
 use crate::config::Config;
+use crate::control::access::{Access, callback};
 use crate::control::api;
-use crate::control::keys::{Denied, KeyStore};
+use crate::control::keys::KeyStore;
+use crate::edge::tls::Certificate;
 use crate::edge::{self, Edge};
-use crate::ingest::publish::{Answer, Grant};
-use crate::ingest::{self, Authorise, Credential, PublishRequest, Refusal, RefusalKind};
+use crate::ingest;
+use crate::ingest::report::{Board, Rules};
 use crate::packager;
-use crate::packager::live::{Limits, Registry, Takeover};
+use crate::packager::live::{Limits, Registry};
 use crate::packager::sequence::Sequences;
 
 /// Streams at a time. Each may keep `packager.max_bytes`; the limit on RTMP connections is lower by default.
 const MAX_STREAMS: usize = 10_000;
+/// The ingest report of a publisher that went is kept while its stream waits, and this much longer: the wait begins after its last access unit.
+const REPORT_GRACE: Duration = Duration::from_secs(60);
 
 /// A running server. Dropping it does not stop it; [`run_until_signal`](Self::run_until_signal) does, or [`stop`](Self::stop).
-#[derive(Debug)]
 pub struct App {
     ports: BTreeMap<&'static str, SocketAddr>,
     http: edge::http::Server,
@@ -38,15 +48,20 @@ pub struct App {
     publishers: JoinHandle<()>,
     stop_publishers: CancellationToken,
     stop_admin: CancellationToken,
+    reloader: Arc<Reloader>,
+    hangups: Signal,
     keys_exist: bool,
 }
 
 impl App {
-    /// Binds every port, wires everything and begins to serve.
+    /// Binds every port, wires everything and begins to serve. `config` came from `file`, which is read again on a reload; `set_log_filter` is told when
+    /// the filter of the log changes.
     ///
     /// # Errors
     /// What cannot be read, written or bound, in words that name it.
-    pub async fn start(config: Config) -> anyhow::Result<Self> {
+    pub async fn start(config: Config, file: Option<PathBuf>, set_log_filter: SetLogFilter) -> anyhow::Result<Self> {
+        // From here on, SIGHUP no longer ends the process.
+        let hangups = signal(SignalKind::hangup())?;
         std::fs::create_dir_all(&config.data_dir)
             .with_context(|| format!("data_dir {} cannot be made", config.data_dir.display()))?;
         let rtmp = edge::http::bind(config.ingest.rtmp.listen).context("ingest.rtmp.listen")?;
@@ -63,7 +78,8 @@ impl App {
 
         let metrics = prometheus::Registry::new();
         edge::admin::register_process_metrics(&metrics)?;
-        let tls = edge::tls::acceptor(&config.edge, &config.data_dir)?;
+        let certificate = Certificate::load(&config.edge, &config.data_dir)?;
+        let tls = certificate.acceptor()?;
         let packaging = Arc::new(config.packager.clone());
         let registry = Registry::new(
             packaging,
@@ -73,20 +89,36 @@ impl App {
         );
         let keys = Arc::new(KeyStore::new(&config.data_dir));
         let keys_exist = !keys.list()?.is_empty();
+        let callback_metrics = callback::Metrics::register(&metrics)?;
+        let access =
+            Access::new(&config.access, keys, &config.data_dir, callback_metrics).map_err(anyhow::Error::msg)?;
+        let current = Mutex::new(config.clone());
+        let reloader = Arc::new(Reloader { file, current, access: Arc::clone(&access), certificate, set_log_filter });
 
         let rtmp_port = rtmp.local_addr()?.port();
         let edge = Edge::new(config.edge.clone(), Arc::clone(&registry), edge::Metrics::new(&metrics)?, rtmp_port);
+        let reports = Board::new(Rules::from(&config.packager), config.ingest.resume_window + REPORT_GRACE);
+        let reading = Arc::clone(&reports);
         let counting = Arc::downgrade(&edge);
-        edge.set_api(api::service(api::Context {
-            registry: Arc::clone(&registry),
-            viewers: Arc::new(move |stream| counting.upgrade().map_or(0, |edge| edge.viewers(stream))),
-        }));
+        let reloading = Arc::clone(&reloader);
+        edge.set_api(api::service(api::Context::new(
+            Arc::clone(&registry),
+            Arc::new(move |stream| counting.upgrade().map_or(0, |edge| edge.viewers(stream))),
+            Arc::new(move |stream| reading.report(stream, Instant::now())),
+            Arc::clone(&access),
+            Arc::new(move || reloading.reload()),
+        )));
+        edge.set_access(Arc::new(wiring::Viewers(Arc::clone(&access))));
         let server = edge::http::Server::new(Arc::clone(&edge));
         server.listen(http, None);
         server.listen(https, Some(tls));
         let ingest_metrics = ingest::Metrics::register(&metrics)?;
         let refreshing = Arc::clone(&edge);
-        let refresh: edge::admin::Refresh = Arc::new(move || refreshing.refresh_metrics());
+        let (measuring, judged) = (ingest_metrics.clone(), Arc::clone(&reports));
+        let refresh: edge::admin::Refresh = Arc::new(move || {
+            refreshing.refresh_metrics();
+            measuring.set_health(judged.health(Instant::now()));
+        });
         let stop_admin = CancellationToken::new();
         tokio::spawn(edge::admin::serve(admin, metrics, refresh, stop_admin.clone()));
 
@@ -94,13 +126,14 @@ impl App {
         let context = ingest::rtmp::server::Context {
             config: config.ingest.rtmp.clone(),
             registry,
-            authorise: Arc::new(KeyCheck { keys }),
+            authorise: Arc::new(wiring::Publishers(access)),
             metrics: ingest_metrics,
+            reports,
         };
         let publishers = tokio::spawn(ingest::rtmp::server::serve(rtmp, context, stop_publishers.clone()));
         edge.set_ready(true);
         info!(?ports, "serving");
-        Ok(Self { ports, http: server, edge, publishers, stop_publishers, stop_admin, keys_exist })
+        Ok(Self { ports, http: server, edge, publishers, stop_publishers, stop_admin, reloader, hangups, keys_exist })
     }
 
     /// The bound addresses by name: `rtmp`, `http`, `https`, `admin`.
@@ -154,16 +187,29 @@ impl App {
         }
     }
 
-    /// Serves until SIGTERM or SIGINT, then stops.
+    /// Serves until SIGTERM or SIGINT, then stops. SIGHUP has the configuration read again.
     ///
     /// # Errors
     /// The system refuses to deliver signals.
-    pub async fn run_until_signal(self) -> anyhow::Result<()> {
+    pub async fn run_until_signal(mut self) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => info!("SIGINT: stopping"),
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {
+                    info!("SIGTERM: stopping");
+                    break;
+                }
+                _ = interrupt.recv() => {
+                    info!("SIGINT: stopping");
+                    break;
+                }
+                _ = self.hangups.recv() => {
+                    let reloader = Arc::clone(&self.reloader);
+                    // It says in the log what became of it.
+                    let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+                }
+            }
         }
         self.stop().await;
         Ok(())
@@ -178,45 +224,5 @@ impl App {
         // Last: whoever looks at metrics sees the end of everything else.
         self.stop_admin.cancel();
         info!("stopped");
-    }
-}
-
-/// Lets the key store answer what ingest asks.
-struct KeyCheck {
-    keys: Arc<KeyStore>,
-}
-
-impl Authorise for KeyCheck {
-    fn authorise<'a>(&'a self, request: &'a PublishRequest) -> Answer<'a> {
-        Box::pin(async move {
-            let key = match &request.credential {
-                Credential::None => None,
-                Credential::Key(key) => Some(key.clone()),
-                Credential::Token(_) => {
-                    return Err(Refusal::new(
-                        RefusalKind::Unauthorized,
-                        "signed tokens are not accepted here; use NAME?key=rk_…",
-                    ));
-                }
-            };
-            let (keys, name, peer) = (Arc::clone(&self.keys), request.name.clone(), request.peer.ip());
-            let checked = tokio::task::spawn_blocking(move || keys.authorize(&name, key.as_deref(), peer)).await;
-            let denied = match checked.map_err(|_| Refusal::new(RefusalKind::Unavailable, "the server is stopping"))? {
-                Ok(key) => {
-                    let holder = key.map_or_else(|| String::from("this machine"), |id| format!("key {id}"));
-                    return Ok(Grant { holder, takeover: Takeover::default() });
-                }
-                Err(denied) => denied,
-            };
-            if let Denied::Store(error) = &denied {
-                tracing::error!(%error, "nobody can publish: the key store cannot be read");
-            }
-            let kind = match denied {
-                Denied::KeyNeeded(_) | Denied::WrongKey(_) => RefusalKind::Unauthorized,
-                Denied::LoopbackOnly(_) => RefusalKind::Denied,
-                Denied::Store(_) => RefusalKind::Unavailable,
-            };
-            Err(Refusal::new(kind, denied.to_string()))
-        })
     }
 }

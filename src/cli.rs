@@ -1,16 +1,15 @@
-//! The command line: `serve`, `check-config`, `version`, `key`.
+//! The command line: `serve`, `check-config`, `version`, `key`, `token`.
+
+mod key;
+mod token;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
-use crate::app::App;
+use crate::app::{App, SetLogFilter};
 use crate::config::{Config, LogFormat};
-use crate::control::keys::KeyStore;
-use crate::media::StreamName;
-use crate::packager::live;
 
 /// A live-streaming media server: RTMP in, low-latency HLS and DASH out.
 #[derive(Debug, Parser)]
@@ -31,9 +30,12 @@ enum Verb {
     CheckConfig,
     /// Print the version.
     Version,
-    /// Stream keys: who may publish.
+    /// Keys: who may publish, and who may operate the server over the API.
     #[command(subcommand)]
-    Key(Key),
+    Key(key::Key),
+    /// Signed tokens that expire: to publish with, or to watch with.
+    #[command(subcommand)]
+    Token(token::Token),
 }
 
 #[derive(Debug, Args)]
@@ -41,22 +43,6 @@ struct Serve {
     /// Once the server can serve, write the bound addresses to this file, as JSON.
     #[arg(long, value_name = "PATH")]
     ports_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Key {
-    /// Make a key for a stream and print, once, what to paste into OBS.
-    Add {
-        /// APP/NAME, for example live/studio.
-        stream: StreamName,
-    },
-    /// List the keys, without their secrets.
-    List,
-    /// Take a key back.
-    Revoke {
-        /// The id that `key list` shows.
-        id: String,
-    },
 }
 
 impl Command {
@@ -72,11 +58,11 @@ impl Command {
         let config = Config::load(self.config.as_deref())?;
         match self.verb {
             Verb::Serve(serve) => {
-                start_log(&config)?;
+                let set_log_filter = start_log(&config)?;
                 raise_open_files();
                 let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
                 runtime.block_on(async {
-                    let app = App::start(config).await?;
+                    let app = App::start(config, self.config, set_log_filter).await?;
                     if let Some(path) = &serve.ports_file {
                         app.write_ports(path)?;
                     }
@@ -90,35 +76,11 @@ impl Command {
                 println!("the configuration is good");
                 Ok(())
             }
-            Verb::Key(key) => run_key(&config, key),
+            Verb::Key(key) => key.run(&config),
+            Verb::Token(token) => token.run(&config),
             Verb::Version => Ok(()),
         }
     }
-}
-
-fn run_key(config: &Config, key: Key) -> anyhow::Result<()> {
-    let keys = KeyStore::new(&config.data_dir);
-    match key {
-        Key::Add { stream } => {
-            let made = keys.add(&stream, live::now())?;
-            println!("Publish {stream} with this stream key. It is shown only once.\n");
-            println!("  OBS, Settings, Stream");
-            println!("    Service      Custom...");
-            println!("    Server       rtmp://HOST/{}", stream.app());
-            println!("    Stream Key   {}\n", made.paste);
-            println!("Take it back with: rillcast key revoke {}", made.id);
-        }
-        Key::List => {
-            for key in keys.list()? {
-                println!("{}  {}  {}", key.id, key.created, key.stream);
-            }
-        }
-        Key::Revoke { id } => {
-            let key = keys.revoke(&id)?.with_context(|| format!("there is no key with the id {id}"))?;
-            println!("{id} can no longer be used to publish {}", key.stream);
-        }
-    }
-    Ok(())
 }
 
 /// Systems start programs with 1,024 open files for the sake of `select`, which nothing here uses. Every viewer needs one.
@@ -134,13 +96,26 @@ fn raise_open_files() {
     }
 }
 
-fn start_log(config: &Config) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.filter)
-        .with_context(|| format!("log.filter '{}' is not a filter", config.log.filter))?;
+fn start_log(config: &Config) -> anyhow::Result<SetLogFilter> {
+    let parse = |filter: &str| {
+        let filter = tracing_subscriber::EnvFilter::try_new(filter);
+        filter.map_err(|error| format!("log.filter: {error}"))
+    };
+    let filter = parse(&config.log.filter).map_err(anyhow::Error::msg)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match config.log.format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(())
+    // The two formats are two types, and so are the handles on their filters.
+    Ok(match config.log.format {
+        LogFormat::Text => {
+            let builder = builder.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.init();
+            Box::new(move |filter| handle.reload(parse(filter)?).map_err(|error| error.to_string()))
+        }
+        LogFormat::Json => {
+            let builder = builder.json().with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.init();
+            Box::new(move |filter| handle.reload(parse(filter)?).map_err(|error| error.to_string()))
+        }
+    })
 }

@@ -8,6 +8,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+use crate::control::access;
 use crate::{edge, ingest, packager};
 
 /// The file that is read from the working directory when none is named.
@@ -29,6 +30,8 @@ pub struct Config {
     pub packager: packager::Config,
     /// `[edge]`.
     pub edge: edge::Config,
+    /// `[access]`.
+    pub access: access::Config,
     /// `[telemetry]`.
     pub telemetry: Telemetry,
     /// `[control]`.
@@ -43,6 +46,7 @@ impl Default for Config {
             ingest: ingest::Config::default(),
             packager: packager::Config::default(),
             edge: edge::Config::default(),
+            access: access::Config::default(),
             telemetry: Telemetry::default(),
             control: Control::default(),
         }
@@ -140,6 +144,7 @@ impl Config {
     fn validate(&self) -> Result<(), String> {
         self.ingest.validate()?;
         self.packager.validate()?;
+        self.access.validate()?;
         self.edge.validate()
     }
 }
@@ -160,7 +165,17 @@ mod tests {
         let defaults = figment::value::Value::serialize(Config::default()).unwrap();
         let mut missing = Vec::new();
         check_keys(&defaults, &mut Vec::new(), &mut missing);
-        for optional in ["# part_hold_back = ", "# certificate = ", "# private_key = "] {
+        for optional in [
+            "# part_hold_back = ",
+            "# certificate = ",
+            "# private_key = ",
+            "# max_bitrate = ",
+            "# max_width = ",
+            "# max_height = ",
+            "# max_duration = ",
+            "# url = ",
+            "# [access.apps.members]",
+        ] {
             assert!(MANUAL.contains(optional), "config.toml does not mention {optional}");
         }
         assert!(missing.is_empty(), "config.toml lacks {missing:?}");
@@ -190,6 +205,12 @@ mod tests {
             ("[packager]\npart_target = \"5s\"", "packager.part_target"),
             ("[packager]\npart_target = 5", "part_target"),
             ("[edge]\nhttp = \"nowhere\"", "http"),
+            ("[access]\npublish_from = [\"nowhere\"]", "publish_from"),
+            ("[access.limits]\nmax_bitrate = 0", "access.limits.max_bitrate"),
+            ("[access.callback]\nurl = \"nowhere\"", "access.callback.url"),
+            ("[access.apps.api]\nwatch = \"token\"", "access.apps.api"),
+            ("[access.apps.live]\nwatch = \"never\"", "access.apps.live.watch"),
+            ("[access]\ntoken_secrets = [\"short\"]", "access.token_secrets"),
         ] {
             let error = format!("{:#}", from_text(text).unwrap_err());
             assert!(error.contains(key), "{text}: {error}");

@@ -1,61 +1,35 @@
-//! Stream keys: who may publish what, until a repository holds it.
+//! Keys: who may publish what, and who may operate the server over the API, until a repository holds it.
 //!
-//! `data_dir/keys.json` holds the SHA-256 of each key, never the key. It is replaced whole by an atomic rename, under a lock file, so that the command
-//! line may change it while the server runs; the server notices and reads it again. A file that cannot be understood lets nobody in and is never
-//! overwritten.
+//! `data_dir/keys.json` holds the SHA-256 of each key, never the key. A file that cannot be understood lets nobody in.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use parking_lot::Mutex;
-use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-use crate::media::{StreamName, WallTime};
+use super::access::pattern::{IpRange, StreamPattern, allowed};
+pub use super::file::Error;
+use super::file::{Contents, JsonFile, hex, random};
+use crate::media::{Limits, StreamName, WallTime};
+use crate::packager::live::Takeover;
 
-/// What every key begins with, so that people and scanners recognise one.
+/// What every stream key begins with, so that people and scanners recognise one.
 const PREFIX: &str = "rk_";
+/// The same of API keys: one pasted into an encoder by mistake is recognised too.
+const API_PREFIX: &str = "ra_";
 /// 256 random bits: not to be guessed.
 const KEY_BYTES: usize = 32;
 /// Longest key that is looked at, so that hashing costs the same for all.
 const MAX_KEY_LEN: usize = 256;
-/// Largest file that is read: some 100,000 keys.
-const MAX_FILE_BYTES: u64 = 32 << 20;
-/// Version of the file's layout.
+/// Version of the file's layout. What it lacks has its default, so that files of before stay readable.
 const VERSION: u32 = 1;
-
-/// Why the key store cannot be used. Always the operator's to repair.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The system refuses to read or write.
-    #[error("{path}: {error}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// The file is not what we wrote. It is left as it is.
-    #[error("{path} cannot be understood and was left as it is: {why}")]
-    Corrupt {
-        /// The file.
-        path: PathBuf,
-        /// Where it breaks off.
-        why: String,
-    },
-    /// The system has no randomness.
-    #[error("no random bits: {0}")]
-    Random(getrandom::Error),
-}
 
 /// Why a publisher is turned away; the text is shown to it.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +40,12 @@ pub enum Denied {
     /// The stream has keys and another one was given.
     #[error("the key is not one of {0}")]
     WrongKey(StreamName),
+    /// The key is right, but old.
+    #[error("the key of {0} expired at {1}")]
+    Expired(StreamName, String),
+    /// The key is right, but for other addresses.
+    #[error("the key of {0} cannot be used from {1}")]
+    NotFromHere(StreamName, IpAddr),
     /// The stream has no key, and the peer is elsewhere.
     #[error("{0} has no key, so it can be published from this machine alone; make one with: rillcast key add {0}")]
     LoopbackOnly(StreamName),
@@ -74,25 +54,93 @@ pub enum Denied {
     Store(#[source] Error),
 }
 
-/// One key, as the file holds it.
+/// Under which conditions a stream key is good.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Conditions {
+    /// When it stops being good, RFC 3339. Who publishes by then goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// What happens when it is used while it is in use.
+    pub takeover: Takeover,
+    /// From where it can be used; empty: from anywhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<IpRange>,
+    /// Streams published with it at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_publishers: Option<u32>,
+    /// What each of them may bring; where set, in place of the server's limits.
+    #[serde(skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
+}
+
+impl Conditions {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// The rule that is broken, naming the field.
+    pub fn validate(&self) -> Result<(), String> {
+        self.limits.validate().map_err(|limit| format!("{limit} must be at least 1"))?;
+        if self.max_publishers == Some(0) {
+            return Err("max_publishers must be at least 1".into());
+        }
+        match &self.expires {
+            Some(date) if unix_seconds(date).is_none() => Err(format!("expires: '{date}' is no RFC 3339 date")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One stream key, as the file holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
     /// What [`KeyStore::revoke`] takes.
     pub id: String,
-    /// `APP/NAME`.
-    pub stream: String,
+    /// What can be published with it.
+    pub stream: StreamPattern,
     /// SHA-256 of the key, hexadecimal.
     pub sha256: String,
     /// When it was made, RFC 3339.
     pub created: String,
+    /// Under which conditions.
+    #[serde(default, skip_serializing_if = "Conditions::is_default")]
+    pub conditions: Conditions,
+}
+
+/// One API key, as the file holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKey {
+    /// What [`KeyStore::revoke`] takes.
+    pub id: String,
+    /// SHA-256 of the key, hexadecimal.
+    pub sha256: String,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// When it stops being good, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+}
+
+/// What was revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revoked {
+    /// A stream key.
+    Stream(Key),
+    /// An API key.
+    Api(ApiKey),
 }
 
 /// A key that was just made. This is the only time that it can be seen.
 pub struct NewKey {
     /// What [`KeyStore::revoke`] takes.
     pub id: String,
-    /// What to paste into the encoder as its stream key: `NAME?key=rk_…`.
+    /// Of a stream key, what to paste into the encoder as its stream key: `NAME?key=rk_…`. Of an API key, the key.
     pub paste: String,
 }
 
@@ -102,203 +150,185 @@ impl fmt::Debug for NewKey {
     }
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Contents {
+struct Keys {
     version: u32,
     keys: Vec<Key>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    api_keys: Vec<ApiKey>,
 }
 
-/// What tells one version of the file from another. A rename brings a new inode, so even two changes in one tick of the clock differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    len: u64,
-    modified: (i64, i64),
+impl Default for Keys {
+    fn default() -> Self {
+        Self { version: VERSION, keys: Vec::new(), api_keys: Vec::new() }
+    }
 }
 
-/// What was read last, and of which version of the file; of none where there was no file.
-type Cached = (Option<Stamp>, Arc<Vec<Key>>);
+impl Contents for Keys {
+    fn check(&self) -> Result<(), String> {
+        if self.version != VERSION {
+            return Err(format!("its version is {}, this program knows {VERSION}", self.version));
+        }
+        for key in &self.keys {
+            key.conditions.validate().map_err(|rule| format!("the key {}: {rule}", key.id))?;
+        }
+        let digests = self.keys.iter().map(|key| (&key.id, &key.sha256));
+        let api = self.api_keys.iter().map(|key| (&key.id, &key.sha256));
+        match digests.chain(api).find(|(_, digest)| digest.len() != 64) {
+            Some((id, _)) => Err(format!("the key {id} has no valid digest")),
+            None => Ok(()),
+        }
+    }
+}
 
 /// The key store. Cheap to ask: the file is read again only when it has changed. All methods touch the disk; none of them waits for more.
 #[derive(Debug)]
 pub struct KeyStore {
-    path: PathBuf,
-    cached: Mutex<Option<Cached>>,
+    file: JsonFile<Keys>,
 }
 
 impl KeyStore {
     /// The store in `data_dir`. Nothing is read or made yet.
     pub fn new(data_dir: &Path) -> Self {
-        Self { path: data_dir.join("keys.json"), cached: Mutex::new(None) }
+        Self { file: JsonFile::new(data_dir.join("keys.json")) }
     }
 
     /// Makes a key for `stream` at `now`. Other keys of it stay valid.
     ///
     /// # Errors
     /// [`Error`]; the file is as before then.
-    pub fn add(&self, stream: &StreamName, now: WallTime) -> Result<NewKey, Error> {
-        let secret = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random::<KEY_BYTES>()?));
-        let id = hex(&random::<8>()?);
-        let key = Key {
-            id: id.clone(),
-            stream: stream.to_string(),
-            sha256: hex(&Sha256::digest(secret.as_bytes())),
-            created: now.rfc3339(),
-        };
-        self.change(|keys| keys.push(key))?;
-        Ok(NewKey { id, paste: format!("{}?key={secret}", stream.name()) })
+    pub fn add(&self, stream: &StreamPattern, conditions: Conditions, now: WallTime) -> Result<NewKey, Error> {
+        let (secret, id, sha256) = make(PREFIX)?;
+        let key = Key { id: id.clone(), stream: stream.clone(), sha256, created: now.rfc3339(), conditions };
+        self.file.change(|keys| keys.keys.push(key))?;
+        Ok(NewKey { id, paste: format!("{}?key={secret}", stream.name_or_placeholder()) })
     }
 
-    /// All keys, oldest first.
+    /// Makes an API key at `now`. From then on, the API wants one for everything that changes something.
+    ///
+    /// # Errors
+    /// [`Error`]; the file is as before then.
+    pub fn add_api(&self, expires: Option<String>, now: WallTime) -> Result<NewKey, Error> {
+        let (secret, id, sha256) = make(API_PREFIX)?;
+        let key = ApiKey { id: id.clone(), sha256, created: now.rfc3339(), expires };
+        self.file.change(|keys| keys.api_keys.push(key))?;
+        Ok(NewKey { id, paste: secret })
+    }
+
+    /// All stream keys, oldest first.
     ///
     /// # Errors
     /// [`Error`].
     pub fn list(&self) -> Result<Vec<Key>, Error> {
-        self.read().map(|keys| keys.to_vec())
+        self.file.read().map(|keys| keys.keys.clone())
+    }
+
+    /// All API keys, oldest first.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn list_api(&self) -> Result<Vec<ApiKey>, Error> {
+        self.file.read().map(|keys| keys.api_keys.clone())
     }
 
     /// Removes the key called `id`; whoever publishes with it goes on until disconnected. `None` where there is no such key.
     ///
     /// # Errors
     /// [`Error`]; the file is as before then.
-    pub fn revoke(&self, id: &str) -> Result<Option<Key>, Error> {
-        let mut removed = None;
-        self.change(|keys| {
-            if let Some(index) = keys.iter().position(|key| key.id == id) {
-                removed = Some(keys.remove(index));
+    pub fn revoke(&self, id: &str) -> Result<Option<Revoked>, Error> {
+        self.file.change(|keys| {
+            if let Some(index) = keys.keys.iter().position(|key| key.id == id) {
+                return Some(Revoked::Stream(keys.keys.remove(index)));
             }
-        })?;
-        Ok(removed)
+            let index = keys.api_keys.iter().position(|key| key.id == id)?;
+            Some(Revoked::Api(keys.api_keys.remove(index)))
+        })
     }
 
     /// Whether `peer` may publish `stream` with `key`. A stream that has keys needs one of them, from wherever; one that has none can be published
-    /// from this machine alone.
+    /// from this machine alone. Keys of its application count as its own.
     ///
-    /// Gives the id of the key, `None` where no key is needed.
+    /// Gives the key, `None` where none is needed.
     ///
     /// # Errors
     /// [`Denied`]. How long it takes does not depend on how much of a key is right.
-    pub fn authorize(&self, stream: &StreamName, key: Option<&str>, peer: IpAddr) -> Result<Option<String>, Denied> {
-        let keys = self.read().map_err(Denied::Store)?;
-        let wanted = stream.to_string();
-        let mut of_stream = keys.iter().filter(|known| known.stream == wanted).peekable();
+    pub fn authorize(
+        &self,
+        stream: &StreamName,
+        key: Option<&str>,
+        peer: IpAddr,
+        now: WallTime,
+    ) -> Result<Option<Key>, Denied> {
+        let keys = self.file.read().map_err(Denied::Store)?;
+        let mut of_stream = keys.keys.iter().filter(|known| known.stream.matches(stream)).peekable();
         if of_stream.peek().is_none() {
             let here = peer.to_canonical().is_loopback();
             return if here { Ok(None) } else { Err(Denied::LoopbackOnly(stream.clone())) };
         }
         let key = key.ok_or_else(|| Denied::KeyNeeded(stream.clone()))?;
-        let given = hex(&Sha256::digest(key.as_bytes().get(..MAX_KEY_LEN).unwrap_or(key.as_bytes())));
+        let given = digest(key);
         let mut right = None;
         for known in of_stream {
             if bool::from(known.sha256.as_bytes().ct_eq(given.as_bytes())) {
-                right = Some(known.id.clone());
+                right = Some(known);
             }
         }
-        right.map(Some).ok_or_else(|| Denied::WrongKey(stream.clone()))
+        let key = right.ok_or_else(|| Denied::WrongKey(stream.clone()))?;
+        if let Some(date) = key.conditions.expires.as_ref().filter(|date| is_past(date, now)) {
+            return Err(Denied::Expired(stream.clone(), date.clone()));
+        }
+        if !allowed(&key.conditions.allow, peer) {
+            return Err(Denied::NotFromHere(stream.clone(), peer.to_canonical()));
+        }
+        Ok(Some(key.clone()))
     }
 
-    /// The keys as the file holds them now. Without a file there are none.
-    fn read(&self) -> Result<Arc<Vec<Key>>, Error> {
-        let stamp = self.stamp()?;
-        let mut cached = self.cached.lock();
-        if let Some((known, keys)) = cached.as_ref()
-            && *known == stamp
-        {
-            return Ok(Arc::clone(keys));
+    /// Whether `key` is an API key that is good at `now`. `None` where there is no API key at all, not even an old one.
+    ///
+    /// # Errors
+    /// [`Error`]: nobody may operate the server then. How long it takes does not depend on how much of a key is right.
+    pub fn authorize_api(&self, key: Option<&str>, now: WallTime) -> Result<Option<bool>, Error> {
+        let keys = self.file.read()?;
+        if keys.api_keys.is_empty() {
+            return Ok(None);
         }
-        let keys = Arc::new(self.load()?);
-        // Where the file changed between the two, the next look finds another stamp and reads again.
-        *cached = Some((stamp, Arc::clone(&keys)));
-        Ok(keys)
-    }
-
-    fn stamp(&self) -> Result<Option<Stamp>, Error> {
-        match fs::metadata(&self.path) {
-            Ok(found) => {
-                Ok(Some(Stamp { inode: found.ino(), len: found.len(), modified: (found.mtime(), found.mtime_nsec()) }))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.io(error)),
+        let given = digest(key.unwrap_or(""));
+        let mut right = false;
+        for known in &keys.api_keys {
+            let good = !known.expires.as_ref().is_some_and(|date| is_past(date, now));
+            right |= bool::from(known.sha256.as_bytes().ct_eq(given.as_bytes())) && good;
         }
-    }
-
-    fn load(&self) -> Result<Vec<Key>, Error> {
-        let file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(self.io(error)),
-        };
-        let mut text = Vec::new();
-        file.take(MAX_FILE_BYTES).read_to_end(&mut text).map_err(|error| self.io(error))?;
-        let corrupt = |why: String| Error::Corrupt { path: self.path.clone(), why };
-        let contents: Contents = serde_json::from_slice(&text).map_err(|error| corrupt(error.to_string()))?;
-        if contents.version != VERSION {
-            return Err(corrupt(format!("its version is {}, this program knows {VERSION}", contents.version)));
-        }
-        for key in &contents.keys {
-            if key.stream.parse::<StreamName>().is_err() || key.sha256.len() != 64 {
-                return Err(corrupt(format!("the key {} has no valid stream or digest", key.id)));
-            }
-        }
-        Ok(contents.keys)
-    }
-
-    /// Reads, changes and replaces the file, alone among processes.
-    fn change(&self, change: impl FnOnce(&mut Vec<Key>)) -> Result<(), Error> {
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(|error| self.io(error))?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(self.path.with_extension("lock"))
-            .map_err(|error| self.io(error))?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|errno| self.io(errno.into()))?;
-        let mut keys = self.load()?;
-        let before = keys.clone();
-        change(&mut keys);
-        if keys == before {
-            return Ok(());
-        }
-        self.replace(folder, &Contents { version: VERSION, keys }).map_err(|error| self.io(error))
-    }
-
-    fn replace(&self, folder: &Path, contents: &Contents) -> io::Result<()> {
-        let temporary = self.path.with_extension("tmp");
-        // Left by a crash; nobody else writes it, since we hold the lock.
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(&serde_json::to_vec_pretty(contents)?)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.path)?;
-        // The rename itself is durable only once its folder is.
-        File::open(folder)?.sync_all()
-    }
-
-    fn io(&self, error: io::Error) -> Error {
-        Error::Io { path: self.path.clone(), error }
+        Ok(Some(right))
     }
 }
 
-fn random<const N: usize>() -> Result<[u8; N], Error> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(Error::Random)?;
-    Ok(bytes)
+/// A secret, its id and its digest.
+fn make(prefix: &str) -> Result<(String, String, String), Error> {
+    let secret = format!("{prefix}{}", URL_SAFE_NO_PAD.encode(random::<KEY_BYTES>()?));
+    let sha256 = digest(&secret);
+    Ok((secret, hex(&random::<8>()?), sha256))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+fn digest(key: &str) -> String {
+    hex(&Sha256::digest(key.as_bytes().get(..MAX_KEY_LEN).unwrap_or(key.as_bytes())))
+}
+
+/// Unix seconds of an RFC 3339 date.
+fn unix_seconds(date: &str) -> Option<i64> {
+    OffsetDateTime::parse(date, &Rfc3339).ok().map(OffsetDateTime::unix_timestamp)
+}
+
+/// A date that cannot be read is past: what it was meant to end must not go on.
+fn is_past(date: &str, now: WallTime) -> bool {
+    unix_seconds(date).is_none_or(|end| now.millis().div_euclid(1_000) >= end)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
 
     use super::*;
 
@@ -312,6 +342,10 @@ mod tests {
 
     fn name(text: &str) -> StreamName {
         text.parse().expect("a good name")
+    }
+
+    fn add(store: &KeyStore, stream: &str) -> Result<NewKey, Error> {
+        store.add(&stream.parse().expect("a pattern"), Conditions::default(), NOW)
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -328,19 +362,19 @@ mod tests {
         for (peer, open) in
             [("127.0.0.1", true), ("127.8.8.8", true), ("::1", true), ("::ffff:127.0.0.1", true), ("10.0.0.1", false)]
         {
-            assert_eq!(store.authorize(&name("live/me"), None, ip(peer)).is_ok(), open, "{peer}");
-            assert_eq!(store.authorize(&name("live/me"), Some("rk_x"), ip(peer)).is_ok(), open, "{peer}");
+            assert_eq!(store.authorize(&name("live/me"), None, ip(peer), NOW).is_ok(), open, "{peer}");
+            assert_eq!(store.authorize(&name("live/me"), Some("rk_x"), ip(peer), NOW).is_ok(), open, "{peer}");
         }
     }
 
     #[test]
     fn with_keys_the_streams_own_one_is_needed() {
         let (_dir, store) = store();
-        let me = store.add(&name("live/me"), NOW).expect("added");
-        let you = store.add(&name("live/you"), NOW).expect("added");
+        let me = add(&store, "live/me").expect("added");
+        let you = add(&store, "live/you").expect("added");
         assert!(me.paste.starts_with("me?key=rk_"));
         assert_eq!(secret(&me).len(), 3 + 43);
-        let ask = |stream, key, peer| store.authorize(&name(stream), key, ip(peer));
+        let ask = |stream, key, peer| store.authorize(&name(stream), key, ip(peer), NOW);
         assert!(ask("live/me", Some(secret(&me)), "10.0.0.1").is_ok());
         assert!(matches!(ask("live/me", Some(secret(&you)), "10.0.0.1"), Err(Denied::WrongKey(_))));
         assert!(matches!(ask("live/me", None, "127.0.0.1"), Err(Denied::KeyNeeded(_))));
@@ -354,21 +388,27 @@ mod tests {
     fn a_change_by_another_process_is_noticed() {
         let (dir, server) = store();
         let command_line = KeyStore::new(dir.path());
-        let new = command_line.add(&name("live/me"), NOW).expect("added");
-        assert!(server.authorize(&name("live/me"), Some(secret(&new)), ip("10.0.0.1")).is_ok());
-        let second = command_line.add(&name("live/me"), NOW).expect("added");
-        assert!(server.authorize(&name("live/me"), Some(secret(&second)), ip("10.0.0.1")).is_ok());
+        let new = add(&command_line, "live/me").expect("added");
+        assert!(server.authorize(&name("live/me"), Some(secret(&new)), ip("10.0.0.1"), NOW).is_ok());
+        let second = add(&command_line, "live/me").expect("added");
+        assert!(server.authorize(&name("live/me"), Some(secret(&second)), ip("10.0.0.1"), NOW).is_ok());
         assert_eq!(command_line.revoke("none").expect("readable"), None);
-        assert_eq!(command_line.revoke(&new.id).expect("revoked").map(|key| key.id), Some(new.id.clone()));
-        assert!(server.authorize(&name("live/me"), Some(secret(&new)), ip("10.0.0.1")).is_err());
-        assert!(server.authorize(&name("live/me"), Some(secret(&second)), ip("10.0.0.1")).is_ok());
+        assert_eq!(
+            command_line
+                .revoke(&new.id)
+                .expect("revoked")
+                .map(|revoked| matches!(revoked, Revoked::Stream(key) if key.id == new.id)),
+            Some(true)
+        );
+        assert!(server.authorize(&name("live/me"), Some(secret(&new)), ip("10.0.0.1"), NOW).is_err());
+        assert!(server.authorize(&name("live/me"), Some(secret(&second)), ip("10.0.0.1"), NOW).is_ok());
         assert_eq!(server.list().expect("readable").len(), 1);
     }
 
     #[test]
     fn the_file_is_private_and_holds_no_key() {
         let (dir, store) = store();
-        let new = store.add(&name("live/me"), NOW).expect("added");
+        let new = add(&store, "live/me").expect("added");
         let path = dir.path().join("keys.json");
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
         assert!(!fs::read_to_string(&path).expect("text").contains(secret(&new)));
@@ -380,9 +420,9 @@ mod tests {
         let path = dir.path().join("keys.json");
         for text in ["", "{", "[]", r#"{"version": 2, "keys": []}"#, r#"{"version": 1, "keys": [], "x": 1}"#] {
             fs::write(&path, text).expect("written");
-            assert!(matches!(store.add(&name("live/me"), NOW), Err(Error::Corrupt { .. })), "{text}");
+            assert!(matches!(add(&store, "live/me"), Err(Error::Corrupt { .. })), "{text}");
             assert!(
-                matches!(store.authorize(&name("live/me"), None, ip("127.0.0.1")), Err(Denied::Store(_))),
+                matches!(store.authorize(&name("live/me"), None, ip("127.0.0.1"), NOW), Err(Denied::Store(_))),
                 "{text}"
             );
             assert_eq!(fs::read_to_string(&path).expect("text"), text);
@@ -393,7 +433,79 @@ mod tests {
     fn what_a_crash_left_does_not_stand_in_the_way() {
         let (dir, store) = store();
         fs::write(dir.path().join("keys.tmp"), "half").expect("written");
-        store.add(&name("live/me"), NOW).expect("added");
+        add(&store, "live/me").expect("added");
         assert_eq!(store.list().expect("readable").len(), 1);
+    }
+
+    #[test]
+    fn a_file_of_an_older_version_is_read_and_a_newer_one_is_not_misread() {
+        let (dir, store) = store();
+        let path = dir.path().join("keys.json");
+        let digest = "0".repeat(64);
+        let old =
+            format!(r#""id": "a", "stream": "live/me", "sha256": "{digest}", "created": "2026-01-01T00:00:00.000Z""#);
+        fs::write(&path, format!(r#"{{"version": 1, "keys": [{{{old}}}]}}"#)).expect("written");
+        assert_eq!(
+            store.list().expect("readable").first().map(|key| key.conditions.clone()),
+            Some(Conditions::default())
+        );
+        for unknown in [r#", "conditions": {"max_viewers": 3}"#, r#", "limit": 1"#] {
+            fs::write(&path, format!(r#"{{"version": 1, "keys": [{{{old}{unknown}}}]}}"#)).expect("written");
+            assert!(matches!(store.list(), Err(Error::Corrupt { .. })), "a condition that is not known is not ignored");
+        }
+    }
+
+    #[test]
+    fn a_key_of_an_application_is_good_for_each_of_its_streams() {
+        let (_dir, store) = store();
+        let all = add(&store, "live/*").expect("added");
+        assert!(all.paste.starts_with("NAME?key=rk_"));
+        let ask = |stream, key| store.authorize(&name(stream), key, ip("127.0.0.1"), NOW);
+        assert!(ask("live/me", Some(secret(&all))).is_ok() && ask("live/you", Some(secret(&all))).is_ok());
+        assert!(matches!(ask("live/me", None), Err(Denied::KeyNeeded(_))));
+        assert!(matches!(ask("other/me", None), Ok(None)));
+    }
+
+    #[test]
+    fn conditions_are_kept_and_held() {
+        let (_dir, store) = store();
+        let limits = Limits {
+            max_bitrate: Some(8_000_000),
+            max_duration: Some(Duration::from_secs(7_200)),
+            ..Limits::default()
+        };
+        let conditions = Conditions {
+            expires: Some("1970-01-01T00:01:00Z".into()),
+            takeover: Takeover::Always,
+            allow: vec!["192.0.2.0/24".parse().expect("a range")],
+            max_publishers: Some(2),
+            limits,
+        };
+        let pattern = "live/me".parse().expect("a pattern");
+        let new = store.add(&pattern, conditions.clone(), NOW).expect("added");
+        let ask = |peer, at| store.authorize(&name("live/me"), Some(secret(&new)), ip(peer), WallTime::from_micros(at));
+        let key = ask("192.0.2.9", 59_000_000).expect("good").expect("a key");
+        assert_eq!(key.conditions, conditions);
+        assert!(matches!(ask("192.0.3.9", 59_000_000), Err(Denied::NotFromHere(..))));
+        assert!(matches!(ask("192.0.2.9", 60_000_000), Err(Denied::Expired(..))));
+    }
+
+    #[test]
+    fn an_api_key_is_no_stream_key_and_the_other_way_round() {
+        let (_dir, store) = store();
+        assert_eq!(store.authorize_api(Some("ra_x"), NOW).expect("readable"), None, "there is none yet");
+        let stream = add(&store, "live/me").expect("added");
+        let api = store.add_api(Some("1970-01-01T00:01:00Z".into()), NOW).expect("added");
+        let ask = |key| store.authorize_api(key, NOW).expect("readable");
+        assert_eq!(ask(Some(&api.paste)), Some(true));
+        assert_eq!(ask(Some(secret(&stream))), Some(false));
+        assert_eq!(ask(None), Some(false));
+        assert_eq!(
+            store.authorize_api(Some(&api.paste), WallTime::from_micros(60_000_000)).expect("readable"),
+            Some(false)
+        );
+        assert!(store.authorize(&name("live/me"), Some(&api.paste), ip("127.0.0.1"), NOW).is_err());
+        assert!(matches!(store.revoke(&api.id), Ok(Some(Revoked::Api(_)))));
+        assert_eq!(ask(Some(&api.paste)), None);
     }
 }

@@ -1,8 +1,12 @@
-//! The control plane: who may publish, and what operators and programs ask the server over REST.
+//! The control plane: who may publish and watch, and what operators and programs ask the server over REST.
 //!
 //! Not here: serving media (`edge`), which calls [`api`] as a tower service and knows nothing else of this folder.
 
 #[cfg(feature = "server")]
+pub mod access;
+#[cfg(feature = "server")]
 pub mod api;
+#[cfg(feature = "server")]
+mod file;
 #[cfg(feature = "server")]
 pub mod keys;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Version;
 use http_body::{Frame, SizeHint};
+use prometheus::Histogram;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::{Body, BoxError};
@@ -37,6 +38,16 @@ pub(crate) struct Activity {
     sending: AtomicUsize,
     /// Seen a request of HTTP/1: then bytes without a request are the head of one.
     http1: AtomicBool,
+    first_byte: Option<FirstByte>,
+}
+
+/// How long what was waited for takes from being there to being sent.
+#[derive(Debug)]
+struct FirstByte {
+    opened: Instant,
+    /// When it was there, in microseconds after `opened` and one more; 0 while no such answer is about to be sent.
+    there: AtomicU64,
+    histogram: Histogram,
 }
 
 /// A request in flight, from its head to the end of its body.
@@ -47,6 +58,26 @@ pub(crate) struct InFlight {
 }
 
 impl Activity {
+    /// Of a connection opened now, which tells `histogram` how long what was waited for takes to be sent.
+    pub(crate) fn measuring(histogram: Histogram) -> Self {
+        let first_byte = FirstByte { opened: Instant::now(), there: AtomicU64::new(0), histogram };
+        Self { first_byte: Some(first_byte), ..Self::default() }
+    }
+
+    /// The answer that is handed over now could be given since `there`.
+    fn await_byte(&self, there: Instant) {
+        if let Some(first) = &self.first_byte {
+            let micros = there.saturating_duration_since(first.opened).as_micros();
+            first.there.store(u64::try_from(micros).unwrap_or(u64::MAX).saturating_add(1), Relaxed);
+        }
+    }
+
+    fn sent(&self) {
+        let Some(first) = self.first_byte.as_ref().filter(|first| first.there.load(Relaxed) != 0) else { return };
+        let there = Duration::from_micros(first.there.swap(0, Relaxed).saturating_sub(1));
+        first.histogram.observe(first.opened.elapsed().saturating_sub(there).as_secs_f64());
+    }
+
     /// A request has come.
     pub(crate) fn begin(self: &Arc<Self>, version: Version) -> InFlight {
         self.requests.fetch_add(1, Relaxed);
@@ -82,12 +113,18 @@ impl Drop for InFlight {
 pub(crate) struct Counted {
     body: Body,
     request: InFlight,
+    /// Since when the answer could be given, where it was waited for; nothing once it is being sent.
+    there: Option<Instant>,
 }
 
+/// Goes with an answer that was waited for, as an extension: since when it could be given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WaitedFor(pub(crate) Instant);
+
 impl Counted {
-    pub(crate) fn new(body: Body, mut request: InFlight) -> Self {
+    pub(crate) fn new(body: Body, mut request: InFlight, waited: Option<WaitedFor>) -> Self {
         request.set_sending(!http_body::Body::is_end_stream(&body));
-        Self { body, request }
+        Self { body, request, there: waited.map(|WaitedFor(there)| there) }
     }
 }
 
@@ -97,6 +134,11 @@ impl http_body::Body for Counted {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(Some(_)))
+            && let Some(there) = self.there.take()
+        {
+            self.request.activity.await_byte(there);
+        }
         // A frame that was taken is still being sent: whoever took it comes back when it is gone.
         self.request.set_sending(matches!(polled, Poll::Ready(Some(_))));
         polled
@@ -127,6 +169,7 @@ impl<S> Watched<S> {
         self.activity.blocked.store(polled.is_pending(), Relaxed);
         if let Poll::Ready(Ok(count)) = polled {
             self.activity.written.fetch_add(*count as u64, Relaxed);
+            self.activity.sent();
         }
     }
 }
@@ -345,7 +388,7 @@ mod tests {
     #[test]
     fn counts_return_to_zero() {
         let activity = Arc::new(Activity::default());
-        drop(Counted::new(Body::from(Bytes::from_static(b"x")), activity.begin(Version::HTTP_2)));
+        drop(Counted::new(Body::from(Bytes::from_static(b"x")), activity.begin(Version::HTTP_2), None));
         assert_eq!((activity.in_flight.load(Relaxed), activity.sending.load(Relaxed)), (0, 0));
     }
 }

@@ -15,13 +15,16 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
+use super::access::MayWatch;
 use super::body::{Body, BoxError, Boxed};
 use super::config::Config;
+use super::connection::WaitedFor;
 use super::metrics::{Kind, Metrics};
 use super::mpd::Mpds;
 use super::pages::Pages;
 use super::respond::{self, Caching};
 use super::route::{self, Object, Route, RouteError};
+use super::trace;
 use super::viewers::{self, Viewers};
 use super::waiting::Waiting;
 use crate::media::{StreamName, WallTime};
@@ -34,7 +37,6 @@ pub type Api = BoxCloneSyncService<Request<Boxed>, Response<Boxed>, Infallible>;
 const BAD_REQUEST_SECONDS: u64 = 16;
 
 /// The HTTP side of a node: routes requests to windows, pages and the API. One per process, shared by all listeners.
-#[derive(Debug)]
 pub struct Edge {
     pub(crate) config: Config,
     pub(crate) registry: Arc<Registry>,
@@ -46,7 +48,14 @@ pub struct Edge {
     pub(crate) stop: CancellationToken,
     pages: Pages,
     api: OnceLock<Api>,
+    access: OnceLock<Arc<dyn MayWatch>>,
     ready: AtomicBool,
+}
+
+impl std::fmt::Debug for Edge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Edge").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 /// What a request was, as far as answering it needs.
@@ -58,6 +67,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) headers: &'a http::HeaderMap,
     /// When it came: what a wait is measured from.
     pub(crate) at: tokio::time::Instant,
+    /// Set by whoever waits for a window: since when it has been there.
+    pub(crate) there: &'a OnceLock<Instant>,
 }
 
 impl Edge {
@@ -81,6 +92,7 @@ impl Edge {
             stop: CancellationToken::new(),
             pages: Pages::load(rtmp_port),
             api: OnceLock::new(),
+            access: OnceLock::new(),
             ready: AtomicBool::new(false),
         })
     }
@@ -89,6 +101,11 @@ impl Edge {
     pub fn set_api(&self, api: Api) {
         // A second one would be a mistake in the wiring that changes nothing.
         let _ = self.api.set(api);
+    }
+
+    /// Asks `access` who may watch; once, before the first request. Without, everybody may, and nothing lies below `/t/`.
+    pub fn set_access(&self, access: Arc<dyn MayWatch>) {
+        let _ = self.access.set(access);
     }
 
     /// What `/readyz` says from now on.
@@ -114,7 +131,18 @@ impl Edge {
         B::Error: Into<BoxError>,
     {
         let (method, version) = (request.method().clone(), request.version());
-        let route = route::parse(request.uri().path(), request.uri().query());
+        let (at, there) = (tokio::time::Instant::now(), OnceLock::new());
+        let (token, path) = match route::signed(request.uri().path()) {
+            Some((token, path)) => (Some(token), path),
+            None => (None, request.uri().path()),
+        };
+        let route = match route::parse(path, request.uri().query()) {
+            // What belongs to no stream has one URL, without a token; all but the clock, which MPDs name relative to themselves.
+            Ok(route) if token.is_some() && route.stream().is_none() && route != Route::Time => {
+                Err(RouteError::NotFound)
+            }
+            route => route,
+        };
         let kind = kind(&route);
         let response = match route {
             _ if method == Method::OPTIONS => respond::options(),
@@ -128,8 +156,15 @@ impl Edge {
             Ok(route) => {
                 let agent = request.headers().get(http::header::USER_AGENT).map(http::HeaderValue::as_bytes);
                 let viewer = viewers::identity(peer, request.version(), agent);
-                let asked = Asked { peer, viewer, headers: request.headers(), at: tokio::time::Instant::now() };
-                self.answer(route, asked).await
+                let asked = Asked { peer, viewer, headers: request.headers(), at, there: &there };
+                let mut response = match self.may_watch(&route, token, peer) {
+                    Ok(()) => self.answer(route, asked).await,
+                    Err(why) => respond::problem(StatusCode::FORBIDDEN, Caching::NoStore, &why),
+                };
+                if let Some(there) = there.get().filter(|_| response.status().is_success()) {
+                    response.extensions_mut().insert(WaitedFor(*there));
+                }
+                response
             }
             Err(RouteError::NotFound) => not_found("nothing is served under this path"),
             Err(RouteError::Malformed(rule)) => {
@@ -137,7 +172,19 @@ impl Edge {
             }
         };
         self.metrics.answered(kind, response.status(), version);
+        trace::answered(kind, response.status(), at);
         respond::finish(&method, response)
+    }
+
+    fn may_watch(&self, route: &Route, token: Option<&str>, peer: SocketAddr) -> Result<(), String> {
+        let Some(access) = self.access.get() else {
+            return if token.is_none() { Ok(()) } else { Err("no tokens are taken here".into()) };
+        };
+        match (route.stream(), token) {
+            (Some(stream), token) => access.may_watch(stream, token, peer.ip()),
+            (None, Some(token)) => access.is_good(token),
+            (None, None) => Ok(()),
+        }
     }
 
     async fn answer(&self, route: Route, asked: Asked<'_>) -> Response<Body> {

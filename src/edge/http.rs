@@ -17,11 +17,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, info, warn};
 
 use super::config::Config;
-use super::connection::{Activity, Counted, Verdict, Watchdog, Watched};
+use super::connection::{Activity, Counted, Verdict, WaitedFor, Watchdog, Watched};
 use super::handler::Edge;
+use super::trace;
 
 /// Connections that the kernel keeps for us while we are busy.
 const BACKLOG: i32 = 4096;
@@ -166,7 +167,8 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Option<TlsAccep
             turn_away(&socket, tls.is_some());
             continue;
         };
-        shared.connections.spawn(connection(Arc::clone(&shared), socket, peer, tls.clone(), slot));
+        let serving = connection(Arc::clone(&shared), socket, peer, tls.clone(), slot);
+        shared.connections.spawn(serving.instrument(trace::connection(peer)));
     }
 }
 
@@ -201,7 +203,7 @@ async fn connection(
         debug!(%peer, %error, "TCP_NODELAY was refused");
     }
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let activity = Arc::new(Activity::default());
+    let activity = Arc::new(Activity::measuring(shared.edge.metrics.first_byte.clone()));
     let socket = Watched::new(socket, Arc::clone(&activity));
     match tls {
         None => serve(&shared, socket, peer, activity).await,
@@ -234,7 +236,13 @@ where
     let service = service_fn(|request: Request<Incoming>| {
         let in_flight = activity.begin(request.version());
         let edge = Arc::clone(edge);
-        async move { Ok::<_, Infallible>(edge.handle(peer, request).await.map(|body| Counted::new(body, in_flight))) }
+        let span = trace::request(&request);
+        let answer = async move {
+            let response = edge.handle(peer, request).await;
+            let waited = response.extensions().get::<WaitedFor>().copied();
+            Ok::<_, Infallible>(response.map(|body| Counted::new(body, in_flight, waited)))
+        };
+        answer.instrument(span)
     });
     let mut connection = std::pin::pin!(shared.protocol.serve_connection(TokioIo::new(socket), service));
     let mut looks = tokio::time::interval(watchdog.interval());

@@ -205,7 +205,13 @@ impl Edge {
         tokio::select! {
             // What is there is given out even to late comers.
             biased;
-            window = changed => window.map_err(|_| Unmet::Gone),
+            window = changed => {
+                let window = window.map_err(|_| Unmet::Gone)?;
+                if let Some(there) = window.published.get() {
+                    let _ = asked.there.set(*there);
+                }
+                Ok(window)
+            }
             () = self.stop.cancelled() => Err(Unmet::Stopping),
             () = tokio::time::sleep_until(deadline) => Err(Unmet::TooLong),
         }

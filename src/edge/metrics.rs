@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use http::{StatusCode, Version};
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// What was asked for, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,13 @@ pub(crate) enum Kind {
     Api,
     Page,
     Other,
+}
+
+impl Kind {
+    /// As metrics and logs call it.
+    pub(crate) fn label(self) -> &'static str {
+        KINDS.get(self as usize).copied().unwrap_or("other")
+    }
 }
 
 const KINDS: [&str; 8] = ["playlist", "manifest", "init", "part", "segment", "api", "page", "other"];
@@ -36,6 +43,8 @@ pub struct Metrics {
     pub(crate) connections: IntGauge,
     /// `rillcast_viewers`.
     pub(crate) viewers: IntGauge,
+    /// `rillcast_part_first_byte_seconds`: from the moment a part can be seen to the first byte sent to a viewer who waited for it.
+    pub(crate) first_byte: Histogram,
     /// `rillcast_http_limit_hits_total{limit}`.
     pub(crate) limits: Limits,
 }
@@ -72,7 +81,14 @@ impl Metrics {
         let connections = gauge("rillcast_http_connections", "Open HTTP connections.")?;
         let viewers =
             gauge("rillcast_viewers", "Connections that asked for a playlist in the last 15 seconds, an estimate.")?;
+        let first_byte = HistogramOpts::new(
+            "rillcast_part_first_byte_seconds",
+            "From the moment a part can be seen to the first byte of the answer to a viewer who waited for it.",
+        );
+        let buckets = vec![0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.5];
+        let first_byte = Histogram::with_opts(first_byte.buckets(buckets))?;
         registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(first_byte.clone()))?;
         registry.register(Box::new(limits.clone()))?;
         for gauge in [&waiting, &connections, &viewers] {
             registry.register(Box::new(gauge.clone()))?;
@@ -89,7 +105,7 @@ impl Metrics {
             viewers: hits("viewers")?,
         };
         let cells = (0..KINDS.len() * PROTOCOLS.len() * CODES.len()).map(|_| OnceLock::new()).collect();
-        Ok(Self { requests, cells, waiting, connections, viewers, limits })
+        Ok(Self { requests, cells, waiting, connections, viewers, first_byte, limits })
     }
 
     /// Counts one answer.

@@ -7,19 +7,22 @@
 //!   handler ── route (pure) ──► live ── blocking (pure) ──► window, catalog of the packager
 //!        │                       │        waiting: how many are held
 //!        │                       └── mpd: rendered once ── tail: a segment while it is made
-//!        ├──► pages (embedded)            viewers: an estimate
+//!        ├──► access: who may watch       viewers: an estimate
+//!        ├──► pages (embedded)
 //!        └──► the API, a tower service that the app puts in
 //!        │
 //!        ▼ response
 //!   respond: caching, CORS, errors ── negotiate (pure): coding, ranges, conditions ── body: slices by reference
 //!
 //!   admin   metrics and health on a listener of their own
+//!   trace   what ties log lines together
 //! ```
 //!
 //! Not here: how media is packaged and playlists are written (`packager`), what the API does (`control`).
 //!
 //! Specifications: RFC 9110, 9111, 9112, 9113, 9218, 9457; RFC 8216bis-22 §6.2; ISO/IEC 23009-1 (segments in the making).
 
+pub mod access;
 pub mod blocking;
 pub mod body;
 pub mod config;
@@ -49,10 +52,13 @@ mod tail;
 #[cfg(feature = "server")]
 pub mod tls;
 #[cfg(feature = "server")]
+mod trace;
+#[cfg(feature = "server")]
 mod viewers;
 #[cfg(feature = "server")]
 mod waiting;
 
+pub use access::MayWatch;
 pub use config::Config;
 #[cfg(feature = "server")]
 pub use handler::{Api, Edge};

@@ -7,6 +7,8 @@ use crate::media::{Epoch, RenditionId, StreamName};
 
 /// Longest path that is looked at, in bytes: two names of 128, an epoch, a rendition, a file, with room to spare.
 const MAX_PATH: usize = 512;
+/// Longest token below `/t/` that is looked at, in bytes.
+const MAX_TOKEN: usize = 1024;
 /// Deepest asset path below `/assets/`.
 const MAX_ASSET_DEPTH: usize = 4;
 
@@ -80,6 +82,28 @@ pub enum RouteError {
     /// Well spelled, but there is no such thing: 404.
     #[error("nothing is served under this path")]
     NotFound,
+}
+
+/// Takes a signed prefix off: `/t/TOKEN/live/me` is `/live/me` with that token. Everything behind this, caches included, knows the path without it
+/// alone, so that viewers share what they are sent. `None` where there is no such prefix, or what cannot be a token.
+pub fn signed(path: &str) -> Option<(&str, &str)> {
+    let rest = path.strip_prefix("/t/")?;
+    let end = rest.find('/')?;
+    let (token, path) = rest.split_at_checked(end)?;
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    let good = (1..=MAX_TOKEN).contains(&token.len()) && token.bytes().all(legal);
+    good.then_some((token, path))
+}
+
+impl Route {
+    /// The stream that it is about.
+    pub fn stream(&self) -> Option<&StreamName> {
+        match self {
+            Self::Page(stream) | Self::Multivariant(stream) | Self::Mpd(stream) => Some(stream),
+            Self::Rendition(place, _) => Some(&place.stream),
+            Self::Index | Self::Time | Self::Health | Self::Ready | Self::Asset(_) | Self::Api => None,
+        }
+    }
 }
 
 /// Routes `path` (as on the wire, without the query) and `query` (without its `?`).
@@ -225,6 +249,20 @@ mod tests {
             ("/api/v1/streams", Route::Api),
         ] {
             assert_eq!(parse(path, None), Ok(route), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_signed_prefix_is_taken_off() {
+        assert_eq!(signed("/t/a.b-c_d/live/me"), Some(("a.b-c_d", "/live/me")));
+        assert_eq!(signed("/t/x/10/v0/p1.m4s"), Some(("x", "/10/v0/p1.m4s")));
+        assert_eq!(signed("/t/x//"), Some(("x", "//")), "what is behind it is judged as ever");
+        let long = format!("/t/{}/live/me", "x".repeat(MAX_TOKEN + 1));
+        for path in
+            ["/t/x", "/t//live/me", "/t/%41/live/me", "/t/a b/live/me", "/T/x/live/me", "/live/t/x/y", "", &long]
+        {
+            assert_eq!(signed(path), None, "{path}");
+            assert!(parse(path, None).is_err(), "{path} is nothing else either");
         }
     }
 

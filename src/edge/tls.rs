@@ -6,10 +6,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 use tracing::info;
 
@@ -42,12 +45,55 @@ pub enum Error {
     },
 }
 
-/// TLS 1.2 and 1.3 with ALPN `h2` and `http/1.1`. Without a configured certificate, one for `localhost`, `127.0.0.1`, `::1` and this
-/// machine's name is made in `data_dir/tls`, and used again on the next start. Reads and writes files: call it at start-up.
-///
-/// # Errors
-/// [`Error`], naming the file.
-pub fn acceptor(config: &Config, data_dir: &Path) -> Result<TlsAcceptor, Error> {
+/// The certificate in use. Another can take its place while the server runs: handshakes from then on show it.
+#[derive(Debug)]
+pub struct Certificate {
+    current: RwLock<Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.current.read()))
+    }
+}
+
+impl Certificate {
+    /// The certificate that `config` names. Without one, one for `localhost`, `127.0.0.1`, `::1` and this machine's name is made in
+    /// `data_dir/tls`, and used again on the next start. Reads and writes files.
+    ///
+    /// # Errors
+    /// [`Error`], naming the file.
+    pub fn load(config: &Config, data_dir: &Path) -> Result<Arc<Self>, Error> {
+        Ok(Arc::new(Self { current: RwLock::new(Arc::new(read(config, data_dir)?)) }))
+    }
+
+    /// Takes `other`'s certificate over from now on. True where it is another one.
+    pub fn replace(&self, other: &Self) -> bool {
+        let other = Arc::clone(&other.current.read());
+        let mut current = self.current.write();
+        let differs = current.cert != other.cert;
+        *current = other;
+        differs
+    }
+
+    /// TLS 1.2 and 1.3 with ALPN `h2` and `http/1.1`.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, Error> {
+        let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(self) as Arc<dyn ResolvesServerCert>;
+        let mut server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
+        // Tickets instead of a table of sessions: a viewer that comes back resumes, and costs us no memory until then.
+        server.ticketer = ring::Ticketer::new()?;
+        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(server)))
+    }
+}
+
+fn read(config: &Config, data_dir: &Path) -> Result<CertifiedKey, Error> {
     let (certificate, private_key) = match (&config.certificate, &config.private_key) {
         (Some(certificate), Some(private_key)) => (certificate.clone(), private_key.clone()),
         _ => self_signed(&data_dir.join("tls"))?,
@@ -61,14 +107,7 @@ pub fn acceptor(config: &Config, data_dir: &Path) -> Result<TlsAcceptor, Error> 
         return Err(Error::Pem { path: certificate, why: "it holds no certificate".into() });
     }
     let key = PrivateKeyDer::from_pem_file(&private_key).map_err(|error| pem(&private_key, error))?;
-    let mut server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    // Tickets instead of a table of sessions: a viewer that comes back resumes, and costs us no memory until then.
-    server.ticketer = ring::Ticketer::new()?;
-    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(server)))
+    Ok(CertifiedKey::from_der(chain, key, &ring::default_provider())?)
 }
 
 fn self_signed(folder: &Path) -> Result<(PathBuf, PathBuf), Error> {
@@ -122,13 +161,23 @@ mod tests {
     #[test]
     fn a_certificate_is_made_once_and_its_key_is_private() {
         let dir = tempfile::tempdir().expect("a folder");
-        acceptor(&Config::default(), dir.path()).expect("made");
+        Certificate::load(&Config::default(), dir.path()).expect("made").acceptor().expect("usable");
         let key = dir.path().join("tls/private_key.pem");
         let mode = fs::metadata(&key).expect("kept").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let before = fs::read(&key).expect("readable");
-        acceptor(&Config::default(), dir.path()).expect("used again");
+        Certificate::load(&Config::default(), dir.path()).expect("used again");
         assert_eq!(fs::read(&key).expect("readable"), before);
+    }
+
+    #[test]
+    fn another_certificate_takes_the_place_of_the_first() {
+        let (one, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let load = |dir: &tempfile::TempDir| Certificate::load(&Config::default(), dir.path()).expect("made");
+        let certificate = load(&one);
+        assert!(!certificate.replace(&load(&one)), "it is the same one, read again");
+        assert!(certificate.replace(&load(&other)));
+        assert!(!certificate.replace(&load(&other)));
     }
 
     #[test]
@@ -137,7 +186,7 @@ mod tests {
         let path = dir.path().join("a.pem");
         fs::write(&path, "nonsense").expect("written");
         let config = Config { certificate: Some(path.clone()), private_key: Some(path), ..Config::default() };
-        let error = acceptor(&config, dir.path()).err().expect("refused").to_string();
+        let error = Certificate::load(&config, dir.path()).expect_err("refused").to_string();
         assert!(error.contains("a.pem"), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! What ingest counts. Handles are made once, so that the path of media looks up no label.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::timeline::{Repair, Repairs};
 
@@ -9,10 +9,14 @@ use super::timeline::{Repair, Repairs};
 pub struct Metrics {
     /// `rillcast_publishers`.
     pub publishers: IntGauge,
+    /// `rillcast_publishers_by_protocol{protocol}`.
+    by_protocol: IntGaugeVec,
     /// `rillcast_ingest_bytes_total`.
     pub bytes: IntCounter,
     /// `rillcast_rtmp_connections`.
     pub rtmp_connections: IntGauge,
+    /// `rillcast_streams_by_health{health}`.
+    by_health: IntGaugeVec,
     repairs: Vec<(Repair, IntCounter)>,
     refused: IntCounterVec,
 }
@@ -24,6 +28,16 @@ impl Metrics {
     /// When one of the names is registered already.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let publishers = IntGauge::new("rillcast_publishers", "Streams being published now.")?;
+        let by_protocol = IntGaugeVec::new(
+            Opts::new("rillcast_publishers_by_protocol", "Streams being published now, by protocol."),
+            &["protocol"],
+        )?;
+        // From the start, so that a graph begins at zero.
+        by_protocol.with_label_values(&["rtmp"]).set(0);
+        let by_health = IntGaugeVec::new(
+            Opts::new("rillcast_streams_by_health", "Streams being published now, by what their ingest report says."),
+            &["health"],
+        )?;
         let bytes = IntCounter::new("rillcast_ingest_bytes_total", "Bytes received from publishers.")?;
         let rtmp_connections = IntGauge::new("rillcast_rtmp_connections", "RTMP connections open now.")?;
         let repairs = IntCounterVec::new(
@@ -38,12 +52,28 @@ impl Metrics {
             &["reason"],
         )?;
         registry.register(Box::new(publishers.clone()))?;
+        registry.register(Box::new(by_protocol.clone()))?;
+        registry.register(Box::new(by_health.clone()))?;
         registry.register(Box::new(bytes.clone()))?;
         registry.register(Box::new(rtmp_connections.clone()))?;
         registry.register(Box::new(repairs.clone()))?;
         registry.register(Box::new(refused.clone()))?;
         let repairs = Repair::ALL.into_iter().map(|kind| (kind, repairs.with_label_values(&[kind.label()]))).collect();
-        Ok(Self { publishers, bytes, rtmp_connections, repairs, refused })
+        let metrics = Self { publishers, by_protocol, by_health, bytes, rtmp_connections, repairs, refused };
+        metrics.set_health([0; 3]);
+        Ok(metrics)
+    }
+
+    /// The gauges that a publisher over `protocol` counts in; it comes from a fixed set.
+    pub fn publishing(&self, protocol: &'static str) -> [IntGauge; 2] {
+        [self.publishers.clone(), self.by_protocol.with_label_values(&[protocol])]
+    }
+
+    /// How many streams are in good, fair and poor health.
+    pub fn set_health(&self, counts: [i64; 3]) {
+        for (label, count) in ["good", "fair", "poor"].into_iter().zip(counts) {
+            self.by_health.with_label_values(&[label]).set(count);
+        }
     }
 
     /// Adds what a session has repaired since it was asked last.

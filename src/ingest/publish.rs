@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 #[cfg(feature = "server")]
 use std::pin::Pin;
 
+#[cfg(feature = "server")]
+use crate::media::Limits;
 use crate::media::StreamName;
 #[cfg(feature = "server")]
 use crate::packager::live::Takeover;
@@ -33,6 +35,16 @@ impl fmt::Debug for Credential {
     }
 }
 
+/// All that a publisher wrote behind the question mark of its stream key, as it is. It may hold a credential: `Debug` hides it.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Query(pub String);
+
+impl fmt::Debug for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "None" } else { "Query(hidden)" })
+    }
+}
+
 /// A peer asks to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishRequest {
@@ -40,6 +52,8 @@ pub struct PublishRequest {
     pub name: StreamName,
     /// What it shows.
     pub credential: Credential,
+    /// What else it says, for whoever decides by that.
+    pub query: Query,
     /// Where it connects from.
     pub peer: SocketAddr,
     /// `rtmp`, `srt`, …
@@ -98,14 +112,44 @@ impl Refusal {
     }
 }
 
-/// A yes: who the publisher is.
+/// What is given back when publishing ends, by being dropped: whoever granted knows what it is.
 #[cfg(feature = "server")]
-#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease(#[expect(dead_code, reason = "it is there to be dropped")] Box<dyn Send + Sync>);
+
+#[cfg(feature = "server")]
+impl Lease {
+    /// Keeps `what` until publishing ends.
+    pub fn new(what: impl Send + Sync + 'static) -> Self {
+        Self(Box::new(what))
+    }
+}
+
+#[cfg(feature = "server")]
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lease")
+    }
+}
+
+/// A yes: who the publisher is, and what it may bring.
+#[cfg(feature = "server")]
+#[derive(Debug)]
 pub struct Grant {
     /// By what the publisher is known again: two requests with the same holder are the same person. Names a credential, never holds one.
     pub holder: String,
     /// What happens to a running publisher with the same holder.
     pub takeover: Takeover,
+    /// What the publisher is held to.
+    pub limits: Limits,
+    /// What to keep as long as it publishes.
+    pub lease: Option<Lease>,
+}
+
+impl Grant {
+    /// An unlimited yes.
+    pub fn new(holder: impl Into<String>) -> Self {
+        Self { holder: holder.into(), takeover: Takeover::default(), limits: Limits::default(), lease: None }
+    }
 }
 
 /// What [`Authorise::authorise`] returns: an answer that may need the repository.
@@ -126,7 +170,8 @@ mod tests {
 
     #[test]
     fn debug_hides_secrets() {
-        let text = format!("{:?} {:?}", Credential::Key("rk_secret".into()), Credential::Token("secret".into()));
+        let text = format!("{:?} {:?}", Credential::Key("rk_secret".into()), Credential::Token("secret".into()))
+            + &format!("{:?}", Query("key=secret".into()));
         assert!(!text.contains("secret"), "{text}");
     }
 }

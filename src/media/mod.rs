@@ -4,8 +4,10 @@
 //!   reader   bounds-checked cursors, used by every parser
 //!   time     timescales, media time, wall-clock time as a value, unwrapping of 32-bit clocks
 //!   name     APP/NAME, epochs, rendition ids
+//!   limits   what a publisher may bring at most
 //!   track    one elementary stream: codec and timescale
 //!   access_unit, slab   one coded picture or audio frame, and the memory it arrives in
+//!   report   what is known of the way from a publisher to here
 //!   codec/   configuration records and RFC 6381 codec strings
 //! ```
 //!
@@ -13,13 +15,16 @@
 
 pub mod access_unit;
 pub mod codec;
+pub mod limits;
 pub mod name;
 pub mod reader;
+pub mod report;
 pub mod slab;
 pub mod time;
 pub mod track;
 
 pub use access_unit::AccessUnit;
+pub use limits::Limits;
 pub use name::{Epoch, RenditionId, StreamName};
 pub use slab::Slab;
 pub use time::{MediaTime, Timescale, WallTime};

@@ -4,7 +4,8 @@ use super::codec::{aac, h264, mp3};
 use super::time::Timescale;
 
 /// Picture or sound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Pictures.
     Video,
@@ -40,6 +41,14 @@ impl Format {
         match self {
             Self::H264(_) => Kind::Video,
             Self::Aac(_) | Self::Mp3(_) => Kind::Audio,
+        }
+    }
+
+    /// Width and height in pixels; `None` for sound.
+    pub fn resolution(&self) -> Option<(u16, u16)> {
+        match self {
+            Self::H264(config) => Some((config.width, config.height)),
+            Self::Aac(_) => None,
         }
     }
 

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use prometheus::{Histogram, HistogramOpts};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts};
 use tokio::sync::watch;
 
 use self::life::Life;
@@ -45,7 +45,8 @@ pub struct PublisherInfo {
 }
 
 /// When a publisher takes a stream over from a running publisher with the same holder.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Takeover {
     /// When the running one has brought no media for two seconds: its connection is half dead.
     #[default]
@@ -97,6 +98,20 @@ pub struct Metrics {
     /// From the wall-clock time at which a part's last sample ends to the arrival of the access unit that completed it, seconds: the network's
     /// delay over the quickest access unit, and the one access unit that is held back.
     part_delay: Histogram,
+    /// From the arrival of the access unit that completes a part until viewers see the part, seconds: what this server adds.
+    part_publish: Histogram,
+    hits: Hits,
+}
+
+/// How often each limit on what publishers may take was hit.
+#[derive(Debug, Clone)]
+struct Hits {
+    streams: IntCounter,
+    tracks: IntCounter,
+    key_frames: IntCounter,
+    segment_bytes: IntCounter,
+    window_bytes: IntCounter,
+    numbers: IntCounter,
 }
 
 impl Metrics {
@@ -109,8 +124,37 @@ impl Metrics {
         let opts =
             HistogramOpts::new("rillcast_part_delay_seconds", "Delay of a part over its own end.").buckets(buckets);
         let part_delay = Histogram::with_opts(opts)?;
+        let buckets = vec![0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5];
+        let opts = HistogramOpts::new(
+            "rillcast_part_publish_seconds",
+            "From the arrival of the access unit that completes a part until viewers see the part.",
+        );
+        let part_publish = Histogram::with_opts(opts.buckets(buckets))?;
+        let hits = IntCounterVec::new(
+            Opts::new("rillcast_packager_limit_hits_total", "How often a limit of the packager was hit."),
+            &["limit"],
+        )?;
+        let counters = Hits {
+            streams: hits.with_label_values(&["streams"]),
+            tracks: hits.with_label_values(&["tracks"]),
+            key_frames: hits.with_label_values(&["key_frames"]),
+            segment_bytes: hits.with_label_values(&["segment_bytes"]),
+            window_bytes: hits.with_label_values(&["window_bytes"]),
+            numbers: hits.with_label_values(&["numbers"]),
+        };
         registry.register(Box::new(part_delay.clone()))?;
-        Ok(Self { part_delay })
+        registry.register(Box::new(part_publish.clone()))?;
+        registry.register(Box::new(hits))?;
+        Ok(Self { part_delay, part_publish, hits: counters })
+    }
+
+    fn count(&self, error: &presentation::Error) {
+        match error {
+            presentation::Error::TooManyTracks => self.hits.tracks.inc(),
+            presentation::Error::KeyFramesTooFar(_) => self.hits.key_frames.inc(),
+            presentation::Error::BitRateTooHigh(_) => self.hits.segment_bytes.inc(),
+            presentation::Error::Init(_) => {}
+        }
     }
 
     #[cfg(test)]
@@ -251,6 +295,7 @@ impl Stream {
         }
         for window in changes.windows {
             let id = window.rendition.id;
+            let _ = window.published.set(std::time::Instant::now());
             if let Some(cell) = self.windows.read().get(&id) {
                 cell.send_replace(window);
                 continue;
@@ -397,6 +442,7 @@ impl<'a> Place<'a> {
             return Err(already_live(&stream.name, &other.stream.seat.lock().info, false));
         }
         if streams.len() >= registry.limits.max_streams && !streams.contains_key(&stream.name) {
+            registry.metrics.hits.streams.inc();
             return Err(PublishError::TooManyStreams(registry.limits.max_streams));
         }
         streams.insert(stream.name.clone(), Listed { stream: Arc::clone(stream), life: None });
@@ -462,5 +508,34 @@ mod tests {
         }
         let since = Epoch::starting(since);
         assert_eq!(epochs, [since, since.next(), since.next().next()]);
+    }
+
+    #[tokio::test]
+    async fn limits_that_are_hit_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Arc::new(Config { max_bytes: bytesize::ByteSize::mib(1), ..Config::default() });
+        let limits = Limits { max_streams: 1, ..limits() };
+        let registry = Registry::new(config, Sequences::new(folder.path()), limits, Metrics::for_test());
+        let info = || PublisherInfo {
+            protocol: "rtmp",
+            peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
+            since: now(),
+            holder: "test".into(),
+        };
+        let mut publisher = registry.publish("live/me".parse().unwrap(), info(), Takeover::default()).await.unwrap();
+        let refused = registry.publish("live/you".parse().unwrap(), info(), Takeover::default()).await;
+        assert!(matches!(refused, Err(PublishError::TooManyStreams(1))));
+        let track = init(Kind::Audio, 0).track.clone();
+        let samples = i64::from(track.timescale.hz()) / 50;
+        let mut writer = publisher.add_track(track.clone()).unwrap();
+        for number in 0..1_000 {
+            let (dts, data) = (number * samples, [0; 4_000][..].into());
+            writer.write(AccessUnit { dts, pts: dts, sync: true, captions: false, data }, now()).unwrap();
+        }
+        while publisher.add_track(track.clone()).is_ok() {}
+        let Metrics { hits, part_publish, .. } = &registry.metrics;
+        assert_eq!((hits.streams.get(), hits.tracks.get()), (1, 1));
+        assert!(hits.window_bytes.get() > 0);
+        assert!(part_publish.get_sample_count() > 50, "parts were published");
     }
 }

@@ -134,6 +134,8 @@ pub struct Presentation {
     /// Another track has broken off since the leader's last cut: its next segment counts a discontinuity too.
     discontinuity_due: bool,
     catalog_due: bool,
+    /// Segments that `packager.max_bytes` has pushed out and nobody was told of.
+    evicted: u64,
     ended: bool,
 }
 
@@ -177,6 +179,7 @@ impl Presentation {
             idle: None,
             discontinuity_due: false,
             catalog_due: false,
+            evicted: 0,
             ended: false,
         }
     }
@@ -545,6 +548,7 @@ impl Presentation {
             if !largest.is_some_and(|entry| entry.segmenter.drop_oldest()) {
                 return Ok(());
             }
+            self.evicted += 1;
         }
     }
 
@@ -566,6 +570,11 @@ impl Presentation {
     /// The number that the next segment after the open one would get: what must have been reserved beyond.
     pub fn next_sequence(&self) -> Sequence {
         Sequence { media: self.next.media + 1, discontinuity: self.next.discontinuity }
+    }
+
+    /// Segments that went before their time since this was called last, because `packager.max_bytes` was reached.
+    pub fn take_evicted(&mut self) -> u64 {
+        std::mem::take(&mut self.evicted)
     }
 
     /// What viewers have not seen yet. Call after every change.

@@ -482,6 +482,7 @@ impl Segmenter {
             ended: self.ended,
             waiting: self.idle.is_some() && !self.ended,
             version: self.version,
+            published: Default::default(),
             rendered: Rendered::default(),
         }
     }

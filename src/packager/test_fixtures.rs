@@ -180,6 +180,7 @@ impl Show {
             ended: self.ended,
             waiting: false,
             version: self.next_msn,
+            published: Default::default(),
             rendered: Rendered::default(),
         }
     }

@@ -91,6 +91,7 @@ pub(crate) fn window_of(rendition: &Arc<Rendition>, first: u64, segments: u64, p
         ended: false,
         waiting: false,
         version: open_msn * 100 + open,
+        published: Default::default(),
         rendered: Default::default(),
     }
 }

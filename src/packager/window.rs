@@ -1,6 +1,7 @@
 //! An immutable snapshot of what a rendition offers now. Publishing a part is publishing one of these.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -30,6 +31,8 @@ pub struct Window {
     pub waiting: bool,
     /// Counts the windows of this rendition.
     pub version: u64,
+    /// When it was put where viewers look; set once by the shell that does, since the cores know no clock.
+    pub published: OnceLock<Instant>,
     /// Playlist text of this window, made when first asked for.
     pub rendered: Rendered,
 }

@@ -1,9 +1,9 @@
 // Plays a stream in Debian's Chromium and says what a viewer saw.
 //
-//   node play.mjs --player page|hls|dash|shaka --url URL [--autoplay allowed|refused] [--insecure] [--width N] [--height N]
+//   node play.mjs --player page|hls|dash|shaka --url URL [--autoplay allowed|refused] [--insecure] [--width N] [--height N] [--theme dark|light]
 //
 // Talks in lines. Out: {"event":"state","state":"live"}, {"event":"frame"} at the first picture, {"event":"answer", …}, {"event":"report", …}.
-// In, one command a line: `shot PATH`, `click SELECTOR`, `key KEY`, `report`, `quit`. Ends when its input ends.
+// In, one command a line: `shot PATH`, `click SELECTOR`, `key KEY`, `text SELECTOR` (what stands there once it is visible), `report`, `quit`. Ends when its input ends.
 import fs from "node:fs";
 import http from "node:http";
 import path from "node:path";
@@ -18,7 +18,7 @@ const packages = path.join(path.dirname(createRequire(import.meta.url).resolve("
 const { values: options } = parseArgs({
   options: {
     player: { type: "string" }, url: { type: "string" }, autoplay: { type: "string", default: "allowed" }, insecure: { type: "boolean", default: false },
-    width: { type: "string", default: "1280" }, height: { type: "string", default: "720" },
+    width: { type: "string", default: "1280" }, height: { type: "string", default: "720" }, theme: { type: "string", default: "dark" },
   },
 });
 const LIBRARIES = {
@@ -59,7 +59,7 @@ const server = await servePlayers();
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", headless: true, args: FLAGS });
 let code = 0;
 try {
-  const page = await browser.newPage({ viewport: { width: Number(options.width), height: Number(options.height) }, ignoreHTTPSErrors: options.insecure });
+  const page = await browser.newPage({ viewport: { width: Number(options.width), height: Number(options.height) }, colorScheme: options.theme, ignoreHTTPSErrors: options.insecure });
   const origin = `http://127.0.0.1:${server.address().port}`;
   const network = { protocols: {}, failures: [], console: [] };
   page.on("console", (message) => { if (message.type() === "error" && network.console.length < 30) network.console.push(message.text().slice(0, 300)); });
@@ -115,6 +115,7 @@ try {
     if (verb === "shot") await page.screenshot({ path: what });
     else if (verb === "click") await page.click(what, { timeout: 5000 });
     else if (verb === "key") await page.keyboard.press(what);
+    else if (verb === "text") { say("answer", { to: verb, text: await (await page.waitForSelector(what, { timeout: 20000 })).innerText() }); continue; }
     else if (verb === "report") { say("report", await report()); continue; }
     else if (verb === "quit") break;
     else throw new Error(`unknown command ${verb}`);

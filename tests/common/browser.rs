@@ -51,9 +51,16 @@ impl Browser {
     /// Opens `url` in `player`. Browsers on desks refuse sound before the first click; `autoplay` says whether this one does not.
     #[track_caller]
     pub fn open(player: Player, url: &str, autoplay: bool) -> Self {
+        Self::open_as(player, url, autoplay, &[])
+    }
+
+    /// As [`Browser::open`], with further options of `play.mjs`: window size, theme.
+    #[track_caller]
+    pub fn open_as(player: Player, url: &str, autoplay: bool, options: &[&str]) -> Self {
         let mut command = Command::new("node");
         command.current_dir(browser_folder()).args(["play.mjs", "--player", player.name(), "--url", url]);
         command.args(["--autoplay", if autoplay { "allowed" } else { "refused" }]);
+        command.args(options);
         if url.starts_with("https:") {
             // The server makes its own certificate; no browser knows it.
             command.arg("--insecure");
@@ -156,6 +163,14 @@ impl Browser {
     pub fn click(&mut self, selector: &str) {
         self.tell(&format!("click {selector}"));
         self.wait("click", ANSWER_LIMIT, |event| event["event"] == "answer");
+    }
+
+    /// The text of what a CSS selector names, once it is visible.
+    #[track_caller]
+    pub fn text(&mut self, selector: &str) -> String {
+        self.tell(&format!("text {selector}"));
+        let answer = self.wait(selector, ANSWER_LIMIT, |event| event["to"] == "text");
+        answer["text"].as_str().expect("text").to_owned()
     }
 
     /// Presses a key.

@@ -1,4 +1,4 @@
-//! The smallest HTTP client that a test needs: one GET, one answer, one connection. What speaks HTTP/2 or TLS uses a real client.
+//! The smallest HTTP client that a test needs: one request, one answer, one connection. What speaks HTTP/2 or TLS uses a real client.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -33,11 +33,41 @@ pub fn get(address: SocketAddr, path: &str) -> Response {
     try_get(address, path).unwrap_or_else(|error| panic!("GET {path} at {address}: {error}"))
 }
 
+/// As [`get`], with further headers.
+#[track_caller]
+pub fn get_with(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Response {
+    try_send(address, "GET", path, headers, "").unwrap_or_else(|error| panic!("GET {path} at {address}: {error}"))
+}
+
 /// As [`get`], for where a refusal is part of the test.
 pub fn try_get(address: SocketAddr, path: &str) -> std::io::Result<Response> {
+    try_send(address, "GET", path, &[], "")
+}
+
+/// One request of any method; what `body` holds is JSON.
+#[track_caller]
+pub fn send(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
+    try_send(address, method, path, headers, body)
+        .unwrap_or_else(|error| panic!("{method} {path} at {address}: {error}"))
+}
+
+fn try_send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> std::io::Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !body.is_empty() {
+        head.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
+    }
+    write!(stream, "{head}\r\n{body}")?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     parse(&bytes).ok_or_else(|| std::io::Error::other(format!("not HTTP: {:?}", String::from_utf8_lossy(&bytes))))

@@ -73,8 +73,14 @@ impl Publisher {
     /// ffmpeg encodes a picture that shows the wall clock at the moment it was drawn, with a beep beside it.
     #[track_caller]
     pub fn clock(url: &str) -> Self {
-        const SIZE: (usize, usize) = (640, 352);
-        const FPS: (u32, u32) = (30, 1);
+        Self::clock_of(url, (640, 352), 30)
+    }
+
+    /// As [`Publisher::clock`], in another size and at another picture rate.
+    #[track_caller]
+    pub fn clock_of(url: &str, size: (usize, usize), rate: u32) -> Self {
+        let fps = (rate, 1);
+        let gop = (2 * rate).to_string();
         let mut command = Command::new("ffmpeg");
         command.args(["-loglevel", "warning"]);
         // A pipe is read as it comes, so the drawing thread sets the pace. Nothing is probed: what it holds is known.
@@ -92,9 +98,9 @@ impl Publisher {
         ]);
         command.args([
             "-video_size",
-            &format!("{}x{}", SIZE.0, SIZE.1),
+            &format!("{}x{}", size.0, size.1),
             "-framerate",
-            &FPS.0.to_string(),
+            &rate.to_string(),
             "-i",
             "pipe:0",
         ]);
@@ -113,9 +119,9 @@ impl Publisher {
             "-b:v",
             "1M",
             "-g",
-            "60",
+            &gop,
             "-keyint_min",
-            "60",
+            &gop,
             "-sc_threshold",
             "0",
         ]);
@@ -138,7 +144,7 @@ impl Publisher {
             url,
         ]);
         let (process, stdin, _stdout) = Process::talk("ffmpeg (clock)", &mut command);
-        thread::spawn(move || clock::draw(stdin, SIZE.0, SIZE.1, FPS));
+        thread::spawn(move || clock::draw(stdin, size.0, size.1, fps));
         Self { process }
     }
 
@@ -152,6 +158,24 @@ impl Publisher {
     /// Pulls the plug: the connection is gone without a farewell.
     pub fn cut(mut self) {
         self.process.kill();
+    }
+
+    /// Waits until the server has refused it, and gives what the encoder wrote.
+    #[track_caller]
+    pub fn wait_refused(&mut self, limit: Duration) -> String {
+        let status = self.process.wait(limit);
+        assert!(!status.success(), "it was not refused:\n{}", self.process.log());
+        self.process.log()
+    }
+
+    /// Stops it in its tracks: the connection stays open and nothing comes.
+    pub fn freeze(&mut self) {
+        self.process.signal("STOP");
+    }
+
+    /// It goes on.
+    pub fn thaw(&mut self) {
+        self.process.signal("CONT");
     }
 
     /// Ends as OBS does on Stop Streaming, and waits until it has.

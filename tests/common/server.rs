@@ -36,6 +36,12 @@ impl Server {
         Self::start_in(data, overrides)
     }
 
+    /// Starts a server whose streams wait for a publisher that has gone.
+    #[track_caller]
+    pub fn resuming(window: &str) -> Self {
+        Self::start_with(&[("RILLCAST__INGEST__RESUME_WINDOW", window)])
+    }
+
     #[track_caller]
     fn start_in(data: TempDir, overrides: &[(&str, &str)]) -> Self {
         let ports_file = data.path().join("ports.json");
@@ -54,6 +60,8 @@ impl Server {
             .env("RILLCAST__INGEST__RTMPS__LISTEN", "127.0.0.1:0")
             .env("RILLCAST__INGEST__SRT__LISTEN", "127.0.0.1:0")
             .env("RILLCAST__TELEMETRY__LISTEN", "127.0.0.1:0")
+            // Most tests look at how a stream ends, and end it by stopping its publisher.
+            .env("RILLCAST__INGEST__RESUME_WINDOW", "0s")
             .envs(overrides.iter().copied());
         let mut process = Process::start("rillcast", &mut command);
         let ports = wait_for("the server's ports file", START_LIMIT, || {
@@ -159,6 +167,11 @@ impl Server {
     /// The server's process, for signals and `/proc`.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.process.log()
     }
 
     /// Its data folder.

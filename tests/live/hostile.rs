@@ -1,7 +1,7 @@
 //! What peers should not do, over real sockets: it costs them their own connection, and the stream beside it nothing.
 
 mod canary;
-mod peer;
+pub(super) mod peer;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -5,9 +5,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod access;
 mod api;
 mod codecs;
+mod doctor;
 mod fidelity;
 mod hostile;
 mod low_latency;
 mod publishers;
+mod resume;

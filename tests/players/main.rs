@@ -8,9 +8,12 @@ mod common;
 use std::time::Duration;
 
 use common::browser::{Browser, Player};
+use common::http;
 use common::keep;
+use common::media::Source;
 use common::publisher::Publisher;
 use common::server::Server;
+use common::wait_for;
 
 /// For the first picture on a machine that also encodes and builds.
 const PICTURE: Duration = Duration::from_secs(30);
@@ -39,6 +42,26 @@ fn assert_plays(player: Player, path: &str, secure: bool, name: &str) {
 #[test]
 fn our_page_plays() {
     assert_plays(Player::Page, "/live/clock", false, "page");
+}
+
+#[test]
+fn our_page_and_dash_js_play_by_a_signed_url() {
+    let server = Server::start_with(&[("RILLCAST__ACCESS__WATCH", "token")]);
+    let _publisher = Publisher::clock(&server.publish_url("clock"));
+    let wanted = r#"{"action": "watch", "stream": "live/clock", "expires_in": 600}"#;
+    let signed = http::send(server.http(), "POST", "/api/v1/tokens", &[], wanted).text();
+    let signed: serde_json::Value = serde_json::from_str(&signed).expect("the API speaks JSON");
+    let page = signed["url"].as_str().expect("where to watch");
+    // dash.js sets its clock by the address that the MPD gives, which lies below the token too.
+    for (player, path) in [(Player::Page, page.to_owned()), (Player::DashJs, format!("{page}/manifest.mpd"))] {
+        wait_for("the stream", PICTURE, || (server.get(&format!("{page}/manifest.mpd")).status == 200).then_some(()));
+        let mut browser = Browser::open(player, &server.url(&path), true);
+        browser.wait_picture(PICTURE);
+        browser.watch(WATCHED);
+        let report = browser.report();
+        println!("{player:?} by a signed URL: {report}");
+        report.assert_played();
+    }
 }
 
 #[test]
@@ -128,6 +151,90 @@ fn our_page_survives_a_broken_publisher() {
     browser.shot(&keep("screenshots").join("page-broken.png"));
     let _back = Publisher::clock(&server.publish_url("clock"));
     browser.wait_state(&["live"], PICTURE);
+}
+
+/// Plays, loses its publisher for `OUTAGE`, and must go on by itself with another encoder, in the same page.
+#[track_caller]
+fn assert_plays_through(player: Player, path: &str, name: &str) {
+    const OUTAGE: Duration = Duration::from_secs(10);
+    let server = Server::resuming("30s");
+    let publisher = Publisher::clock(&server.publish_url("clock"));
+    server.wait_live("clock", 2);
+    let mut browser = Browser::open(player, &server.url(path), true);
+    browser.wait_picture(PICTURE);
+    browser.watch(Duration::from_secs(6));
+    publisher.cut();
+    browser.watch(OUTAGE);
+    let _back = Publisher::clock_of(&server.publish_url("clock"), (1280, 720), 24);
+    browser.watch(Duration::from_secs(10));
+    let report = browser.report();
+    println!("{name}: {report}");
+    assert_eq!(report.0["errors"].as_array().map(Vec::len), Some(0), "{report}");
+    assert_eq!(
+        (report.number("/width"), report.number("/height")),
+        (1280.0, 720.0),
+        "the new encoder is seen: {report}"
+    );
+    // Playing stood still for the outage, during which the timeline went on.
+    assert!(report.number("/stall_ms") < 14_000.0, "{report}");
+    assert!(report.number("/drawn_ms/p50") < 4_000.0, "what is shown is live: {report}");
+}
+
+#[test]
+fn hls_js_plays_through_an_outage_and_another_encoder() {
+    assert_plays_through(Player::HlsJs, "/live/clock/index.m3u8", "hls.js through an outage");
+}
+
+#[test]
+fn dash_js_plays_through_an_outage_and_another_encoder() {
+    assert_plays_through(Player::DashJs, "/live/clock/manifest.mpd", "dash.js through an outage");
+}
+
+#[test]
+fn our_page_plays_through_an_outage_and_another_encoder() {
+    assert_plays_through(Player::Page, "/live/clock", "our page through an outage");
+}
+
+#[test]
+fn our_page_tells_the_streamer_how_the_stream_is() {
+    let server = Server::start();
+    // Key frames eight seconds apart and B-frames: an error and a hint.
+    let source = Source { gop: 240, b_frames: 3, width: 640, height: 360, ..Source::default() };
+    let _publisher = Publisher::ffmpeg_looping(&server.publish_url("clock"), &source);
+    server.wait_live("clock", 2);
+    let sizes = [("360", "740"), ("1280", "720")];
+    for (theme, (width, height)) in [("dark", sizes[0]), ("light", sizes[0]), ("dark", sizes[1]), ("light", sizes[1])] {
+        let options = ["--theme", theme, "--width", width, "--height", height];
+        let shot = |what: &str| keep("screenshots").join(format!("{what}-{theme}-{width}.png"));
+        let mut browser = Browser::open_as(Player::Page, &server.url("/live/clock?health"), true, &options);
+        browser.wait_state(&["live"], PICTURE);
+        let advice = browser.text("#health-advice [data-severity=error]");
+        assert!(
+            advice.contains("for the first picture") && advice.contains("Set the keyframe interval in OBS to 2 s"),
+            "{advice}"
+        );
+        assert_eq!(browser.text("#health-state"), "Viewers notice problems");
+        let facts = browser.text("#health-facts");
+        assert!(
+            facts.contains("640×360") && facts.contains("AAC-LC, 48 kHz, stereo") && facts.contains("in a row"),
+            "{facts}"
+        );
+        browser.shot(&shot("health"));
+        browser.click("#health-close");
+        browser.key("h");
+        browser.text("#health");
+        drop(browser);
+        let mut browser = Browser::open_as(Player::Page, &server.url("/"), true, &options);
+        assert_eq!(browser.text(".card-health"), "key frames too rare");
+        browser.shot(&shot("streams-health"));
+    }
+    // Who does not ask for it sees a button and no panel.
+    let mut browser = Browser::open(Player::Page, &server.url("/live/clock"), true);
+    browser.wait_state(&["live"], PICTURE);
+    browser.text("#stage[data-state=live]:has(#health[hidden])");
+    browser.key("ArrowLeft");
+    browser.click("#health-button");
+    browser.text("#health-advice [data-severity=error]");
 }
 
 #[test]

@@ -1,7 +1,12 @@
-//! REST below `/api/v1/`. The OpenAPI document is made from the handlers.
+//! REST below `/api/v1/`. The OpenAPI document is made from the handlers. Reading is open; what changes something, or tells of keys, needs
+//! [authority].
 //!
 //! Specifications: OpenAPI 3.1, RFC 9457 (problem details).
 
+mod authority;
+mod input;
+mod keys;
+mod operate;
 mod streams;
 
 use std::convert::Infallible;
@@ -19,18 +24,27 @@ use http_body_util::combinators::UnsyncBoxBody;
 use serde::Serialize;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
-use utoipa::{OpenApi, ToSchema};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::access::Access;
+use super::access::backoff::Backoff;
 use crate::media::StreamName;
+use crate::media::report::IngestReport;
 use crate::packager::live::Registry;
+
+pub use self::operate::{Reload, Reloaded};
 
 /// A body as HTTP servers hand it on and take it back.
 pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The API as a service that any HTTP server can call.
 pub type Service = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+/// Tells what is known of a stream's ingest.
+pub type TellIngest = dyn Fn(&StreamName) -> Option<IngestReport> + Send + Sync;
 
 /// What the API looks at.
 #[derive(Clone)]
@@ -39,6 +53,39 @@ pub struct Context {
     pub registry: Arc<Registry>,
     /// Estimates how many watch a stream.
     pub viewers: Arc<dyn Fn(&StreamName) -> u64 + Send + Sync>,
+    /// Tells what is known of the way from a stream's publisher to here, where something is.
+    pub ingest: Arc<TellIngest>,
+    /// Keys and tokens.
+    pub access: Arc<Access>,
+    /// Reads the configuration again.
+    pub reload: Reload,
+    /// Who showed wrong API keys.
+    backoff: Arc<Backoff>,
+}
+
+impl Context {
+    /// What the API needs of the rest of the server.
+    pub fn new(
+        registry: Arc<Registry>,
+        viewers: Arc<dyn Fn(&StreamName) -> u64 + Send + Sync>,
+        ingest: Arc<TellIngest>,
+        access: Arc<Access>,
+        reload: Reload,
+    ) -> Self {
+        Self { registry, viewers, ingest, access, reload, backoff: Arc::default() }
+    }
+
+    /// A context of the fixture's streams, seven viewers each, and keys in `folder`.
+    #[cfg(test)]
+    pub(crate) fn for_test(folder: &std::path::Path) -> Self {
+        use super::access::{self, callback};
+        let metrics = callback::Metrics::register(&prometheus::Registry::new()).expect("fresh names");
+        let keys = Arc::new(super::keys::KeyStore::new(folder));
+        let access = Access::new(&access::Config::default(), keys, folder, metrics).expect("defaults are good");
+        let reload: Reload = Arc::new(|| Err("line 3: nonsense".into()));
+        let registry = crate::packager::testing::fixture().registry;
+        Self::new(registry, Arc::new(|_| 7), Arc::new(|_| None), access, reload)
+    }
 }
 
 impl fmt::Debug for Context {
@@ -79,14 +126,37 @@ impl IntoResponse for Problem {
 }
 
 #[derive(OpenApi)]
-#[openapi(info(title = "Rillcast", description = "Live streams of this node."), components(schemas(Problem)))]
+#[openapi(
+    info(title = "Rillcast", description = "Live streams of this node, and who may publish and watch them."),
+    components(schemas(Problem)),
+    modifiers(&Bearer)
+)]
 struct Document;
+
+/// `Authorization: Bearer ra_…`.
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        document.components.get_or_insert_default().add_security_scheme("api_key", scheme);
+    }
+}
 
 /// All routes, under their full paths.
 pub fn router(context: Context) -> Router {
+    let guarded = OpenApiRouter::new()
+        .routes(routes!(operate::kick))
+        .routes(routes!(operate::end))
+        .routes(routes!(operate::reload))
+        .routes(routes!(keys::list, keys::add))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(keys::sign))
+        .route_layer(axum::middleware::from_fn_with_state(context.clone(), authority::required));
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(streams::list))
         .routes(routes!(streams::one))
+        .merge(guarded)
         .split_for_parts();
     // Made of constants: that it can be written is shown by a test.
     let document = Bytes::from(document.to_json().unwrap_or_default());
@@ -111,3 +181,6 @@ pub fn service(context: Context) -> Service {
     });
     BoxCloneSyncService::new(router)
 }
+
+#[cfg(test)]
+mod tests;

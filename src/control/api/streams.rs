@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Context, Problem};
+use crate::media::report::IngestReport;
 use crate::media::{Format, Kind, StreamName, WallTime};
 use crate::packager::catalog::Measured;
 use crate::packager::live::{State as Presence, Stream};
@@ -89,9 +90,13 @@ struct Viewers {
     estimated: u64,
 }
 
-/// What is known of the way from the publisher to here.
-#[derive(Debug, Default, Serialize, ToSchema)]
-struct Ingest {}
+/// What is known of the way from the publisher to here; an empty object where nothing is.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum Ingest {
+    Known(Box<IngestReport>),
+    Unknown {},
+}
 
 /// Where to watch, relative to this server.
 #[derive(Debug, Serialize, ToSchema)]
@@ -151,7 +156,11 @@ fn view(stream: &Stream, context: &Context) -> View {
         },
         tracks: catalog.renditions.iter().map(track).collect(),
         viewers: Viewers { exact: None, estimated: (context.viewers)(name) },
-        ingest: Ingest::default(),
+        // What is over needs no advice.
+        ingest: match (context.ingest)(name).filter(|_| !catalog.ended) {
+            Some(report) => Ingest::Known(Box::new(report)),
+            None => Ingest::Unknown {},
+        },
         urls: Urls {
             hls: format!("/{name}/index.m3u8"),
             dash: format!("/{name}/manifest.mpd"),
@@ -190,10 +199,10 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::packager::testing;
 
     async fn get(path: &str) -> Response<super::super::Body> {
-        let context = Context { registry: testing::fixture().registry, viewers: Arc::new(|_| 7) };
+        let folder = tempfile::tempdir().expect("a folder");
+        let context = Context::for_test(folder.path());
         let request = Request::get(path).body(Body::empty()).expect("a request");
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         let Ok(response) = super::super::service(context).oneshot(request).await;
@@ -243,6 +252,11 @@ mod tests {
         assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));
         for path in ["/api/v1/streams", "/api/v1/streams/{app}/{name}"] {
             assert!(document["paths"][path]["get"].is_object(), "{path}");
+        }
+        for (schema, field) in [("IngestReport", "advice"), ("VideoReport", "key_frame_interval"), ("Advice", "remedy")]
+        {
+            let properties = &document["components"]["schemas"][schema]["properties"];
+            assert!(properties[field].is_object(), "{schema}: {properties}");
         }
     }
 }

@@ -37,7 +37,8 @@ fn start(config: Config) -> Running {
     let fixture = testing::fixture();
     let data = tempfile::tempdir().expect("a folder");
     let metrics = Metrics::new(&prometheus::Registry::new()).expect("fresh names");
-    let acceptor = tls::acceptor(&config, data.path()).expect("a certificate");
+    let certificate = tls::Certificate::load(&config, data.path()).expect("a certificate");
+    let acceptor = certificate.acceptor().expect("a usable one");
     let edge = Edge::new(config, Arc::clone(&fixture.registry), metrics, 1935);
     let server = Server::new(Arc::clone(&edge));
     let listener = || bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");

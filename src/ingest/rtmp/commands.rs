@@ -10,7 +10,7 @@ use super::intake::Intake;
 use super::message::Command;
 use super::reply::{object, text};
 use super::session::{Error, Event, Session, State};
-use crate::ingest::publish::{PublishRequest, Refusal, RefusalKind};
+use crate::ingest::publish::{PublishRequest, Query, Refusal, RefusalKind};
 use crate::media::StreamName;
 
 /// Message streams on one connection. Encoders make one, and another when they publish again.
@@ -107,7 +107,10 @@ fn publish(session: &mut Session, now: Instant, stream_id: u32, command: &Comman
     } else {
         let (name, credential) = connect.stream_key(key);
         StreamName::new(&connect.app, name)
-            .map(|name| PublishRequest { name, credential, peer: session.peer, protocol: "rtmp" })
+            .map(|name| {
+                let query = Query(connect.query(key).to_owned());
+                PublishRequest { name, credential, query, peer: session.peer, protocol: "rtmp" }
+            })
             .map_err(|error| error.to_string())
     };
     let connect = connect.clone();

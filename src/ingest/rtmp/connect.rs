@@ -56,6 +56,14 @@ impl Connect {
         };
         (name, credential)
     }
+
+    /// All that was written behind the question mark: of the stream key where it has a query, else of the application or the URL.
+    pub fn query<'a>(&'a self, key: &'a str) -> &'a str {
+        match split_query(key) {
+            (_, "") => &self.query,
+            (_, query) => query,
+        }
+    }
 }
 
 fn split_query(text: &str) -> (&str, &str) {
@@ -107,5 +115,7 @@ mod tests {
         ] {
             assert_eq!(connect(app, url).stream_key(name), ("me", expected), "{app} {url} {name}");
         }
+        assert_eq!(connect("live?key=2", "").query("me"), "key=2");
+        assert_eq!(connect("live?key=2", "").query("me?user=a&pass=b"), "user=a&pass=b");
     }
 }

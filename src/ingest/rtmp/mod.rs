@@ -21,6 +21,7 @@ pub mod flv;
 pub mod handshake;
 mod intake;
 pub mod message;
+mod metadata;
 mod reply;
 #[cfg(feature = "server")]
 pub mod server;

@@ -17,6 +17,7 @@ use self::doors::{Doors, Throttle};
 use crate::ingest::config;
 use crate::ingest::metrics::Metrics;
 use crate::ingest::publish::Authorise;
+use crate::ingest::report::Board;
 use crate::packager::live;
 
 /// After an error of `accept` that is not about one connection: no file descriptors, no memory. Trying again at once would spin.
@@ -34,6 +35,8 @@ pub struct Context {
     pub authorise: Arc<dyn Authorise>,
     /// What is counted.
     pub metrics: Metrics,
+    /// Where publishers' reports hang.
+    pub reports: Arc<Board>,
 }
 
 impl std::fmt::Debug for Context {
@@ -49,6 +52,8 @@ pub async fn serve(listener: TcpListener, context: Context, shutdown: Cancellati
     let doors = Doors::new(context.config.max_connections, context.config.max_per_ip);
     let (full, failing) = (Throttle::default(), Throttle::default());
     let mut tasks = JoinSet::new();
+    // Ties the log lines of a connection together.
+    let mut number = 0_u64;
     loop {
         let (stream, peer) = tokio::select! {
             biased;
@@ -77,11 +82,11 @@ pub async fn serve(listener: TcpListener, context: Context, shutdown: Cancellati
         };
         // Answers are small and awaited one by one.
         let _ = stream.set_nodelay(true);
-        let span = tracing::info_span!("rtmp", %peer);
+        number += 1;
+        let span = tracing::info_span!("rtmp", connection = number, %peer);
         let (context, shutdown) = (context.clone(), shutdown.clone());
         let task = async move {
-            context.metrics.rtmp_connections.inc();
-            let _counted = Counted(context.metrics.rtmp_connections.clone());
+            let _counted = Counted::one(context.metrics.rtmp_connections.clone());
             Connection::new(stream, peer, context, shutdown).run().await;
             drop(pass);
         };
@@ -122,8 +127,15 @@ async fn pause_after(error: &io::Error, failing: &Throttle, shutdown: &Cancellat
     }
 }
 
-/// Takes one off a gauge when dropped, however the task ends.
+/// One more on a gauge, and one less when dropped, however the task ends.
 struct Counted(prometheus::IntGauge);
+
+impl Counted {
+    fn one(gauge: prometheus::IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {

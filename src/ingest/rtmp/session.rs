@@ -16,8 +16,9 @@ use super::handshake::{self, Handshake};
 use super::intake::{AGGREGATE_SLOT, Intake, Output, TooManyFormats};
 use super::message::{self, Message};
 use super::reply::{self, Outbox};
-use super::{commands, flv};
+use super::{commands, flv, metadata};
 use crate::ingest::publish::{PublishRequest, Refusal};
+use crate::ingest::report::Announced;
 use crate::ingest::timeline::Repairs;
 use crate::media::{AccessUnit, Kind, Track};
 
@@ -90,6 +91,8 @@ pub enum Event {
     Track(Track),
     /// The next access unit of the track of that kind.
     Unit(Kind, AccessUnit),
+    /// The publisher describes its stream.
+    Announced(Announced),
     /// A track is not taken, in words; the others go on.
     TrackRefused(Kind, String),
     /// The publisher says that it is done. It may ask again on the same connection.
@@ -357,6 +360,7 @@ impl Session {
                 if let Some(rate) = metadata.property("framerate").and_then(|value| value.number()) {
                     self.intake.declare_rate(rate);
                 }
+                self.events.push_back(Event::Announced(metadata::read(&metadata)));
             }
             Message::Aggregate => self.aggregate(now, piece.header.timestamp, body)?,
             Message::Other => {}

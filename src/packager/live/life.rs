@@ -58,18 +58,29 @@ impl Life {
         let changes = presentation.take_changes();
         let next = presentation.next_sequence();
         // Published under the lock, so that windows of a publisher that is being displaced cannot overtake its successor's.
+        self.metrics.hits.window_bytes.inc_by(presentation.take_evicted());
         let cut = changes.catalog.is_some();
+        let mut fresh = false;
         for window in changes.windows.iter().filter(|window| !window.ended && !window.waiting) {
+            fresh = true;
             if let (Some(arrived), Some(ended)) = (arrived, window.edge_date()) {
                 self.metrics.part_delay.observe(arrived.micros_since(ended).max(0) as f64 / 1e6);
             }
         }
         self.stream.publish(changes);
         drop(presentation);
+        if let Some(arrived) = arrived.filter(|_| fresh) {
+            // By the wall clock, as arrivals are: a step of it can only spoil the parts of that moment.
+            self.metrics.part_publish.observe(now().micros_since(arrived).max(0) as f64 / 1e6);
+        }
+        if let Err(error) = &result {
+            self.metrics.count(error);
+        }
         if cut {
             self.reserve_ahead(next);
             let reserved = *self.reserved.lock();
             if next.media > reserved.media || next.discontinuity > reserved.discontinuity {
+                self.metrics.hits.numbers.inc();
                 return Err(WriteError::TooFast);
             }
         }
@@ -240,7 +251,8 @@ impl Publisher {
             Kind::Video => &mut self.video,
             Kind::Audio => &mut self.audio,
         };
-        let id = self.life.presentation.lock().rejoin_track(*place, track)?;
+        let joined = self.life.presentation.lock().rejoin_track(*place, track);
+        let id = joined.inspect_err(|error| self.life.metrics.count(error))?;
         *place = place.saturating_add(1);
         Ok(TrackWriter { id, turn: self.turn, life: Arc::clone(&self.life) })
     }

@@ -1,6 +1,7 @@
 // The player page: buttons, keys and words around a LiveSession.
 
 import { Figures } from "./figures.js";
+import { HealthPanel } from "./health.js";
 import { LiveSession } from "./live.js";
 
 const $ = (id) => document.getElementById(id);
@@ -12,12 +13,17 @@ const HIDE_AFTER_MS = 2500;
 const path = location.pathname.replace(/\/+$/, "");
 const [app, name] = path.split("/").slice(-2).map(decodeURIComponent);
 const signed = path.startsWith("/t/");
+const query = new URLSearchParams(location.search);
+const wantsHealth = query.has("health");
+query.delete("health");
+const api = signed ? null : `/api/v1/streams/${encodeURIComponent(app)}/${encodeURIComponent(name)}`;
 const session = new LiveSession(video, {
-  playlist: `${path}/index.m3u8${location.search}`,
-  api: signed ? null : `/api/v1/streams/${encodeURIComponent(app)}/${encodeURIComponent(name)}`,
+  playlist: `${path}/index.m3u8${query.size ? `?${query}` : ""}`,
+  api,
   time: "/time",
 });
 const figures = new Figures(session, $("stats"));
+const health = new HealthPanel($("health"), api);
 const label = app === "live" ? name : `${app}/${name}`;
 
 // ------------------------------------------------------------------ words
@@ -192,6 +198,7 @@ const KEYS = {
   f: toggleFull,
   p: togglePip,
   s: toggleFigures,
+  h: toggleHealth,
   l: goLive,
   arrowup: () => setVolume((video.muted ? 0 : video.volume) + 0.05),
   arrowdown: () => setVolume((video.muted ? 0 : video.volume) - 0.05),
@@ -204,7 +211,7 @@ function onKey(event) {
   const key = event.key.toLowerCase();
   const action = KEYS[key];
   // A focused button answers to space itself, the volume slider to the arrows.
-  if (!action || (key === " " && event.target.closest("button, a")) || (key.startsWith("arrow") && event.target.matches("input"))) return;
+  if (!action || (key === " " && event.target.closest("button, a")) || (key.startsWith("arrow") && event.target.matches("input, .health, .health *"))) return;
   event.preventDefault();
   showControls();
   action();
@@ -215,6 +222,14 @@ function toggleFigures() {
   $("figures").setAttribute("aria-pressed", String(figures.open));
 }
 
+function toggleHealth() {
+  if (!api) return;
+  health.toggle();
+  $("health-button").setAttribute("aria-pressed", String(health.open));
+  if (health.open) $("health").focus();
+  else if (!document.activeElement || document.activeElement === document.body) $("health-button").focus();
+}
+
 function goLive() {
   session.goLive();
   if (video.paused) begin();
@@ -223,7 +238,7 @@ function goLive() {
 let lastTouch = 0;
 
 function onStageClick(event) {
-  if (event.target.closest("button, input, a, .bar, .stats")) return;
+  if (event.target.closest("button, input, a, .bar, .stats, .health")) return;
   if (mutedByPolicy) return setMuted(false);
   // A finger first brings the controls back; a mouse pauses.
   if (performance.now() - lastTouch < 800) return;
@@ -257,10 +272,12 @@ $("mute").addEventListener("click", () => setMuted(!video.muted));
 $("volume").addEventListener("input", (event) => setVolume(event.target.value / 100));
 $("golive").addEventListener("click", goLive);
 $("figures").addEventListener("click", toggleFigures);
+$("health-button").addEventListener("click", toggleHealth);
+$("health-close").addEventListener("click", toggleHealth);
 $("full").addEventListener("click", toggleFull);
 $("pip").addEventListener("click", togglePip);
 stage.addEventListener("click", onStageClick);
-stage.addEventListener("dblclick", (event) => { if (!event.target.closest("button, input, a, .stats")) toggleFull(); });
+stage.addEventListener("dblclick", (event) => { if (!event.target.closest("button, input, a, .stats, .health")) toggleFull(); });
 stage.addEventListener("pointermove", showControls);
 stage.addEventListener("pointerdown", (event) => {
   if (event.pointerType !== "mouse") lastTouch = performance.now();
@@ -283,6 +300,12 @@ $("title").textContent = label;
 $("heading").textContent = `Live stream ${label}`;
 $("full").hidden = !(document.fullscreenEnabled || video.webkitSupportsFullscreen || video.webkitEnterFullscreen);
 $("pip").hidden = !document.pictureInPictureEnabled;
+// Signed viewing knows the stream by its token alone.
+$("health-button").hidden = !api;
+if (wantsHealth && api) {
+  health.toggle();
+  $("health-button").setAttribute("aria-pressed", "true");
+}
 video.volume = Number(remembered.get("volume") ?? 1) || 1;
 video.muted = remembered.get("muted") === "true";
 showSound();

@@ -1,5 +1,7 @@
 // The list of what is live: asks the API every two seconds while the page is visible and touches only what changed.
 
+import { summarise } from "./health.js";
+
 const list = document.getElementById("streams");
 const empty = document.getElementById("empty");
 const summary = document.getElementById("summary");
@@ -48,10 +50,13 @@ function makeCard(stream) {
   const name = element("b", "", stream.app === "live" ? stream.name : `${stream.app}/${stream.name}`);
   name.title = `${stream.app}/${stream.name}`;
   const facts = element("span");
-  text.append(name, facts);
+  const health = element("span", "card-health");
+  health.append(element("i"), element("span"));
+  health.firstChild.setAttribute("aria-hidden", "true");
+  text.append(name, facts, health);
   link.append(art, text);
   item.append(link);
-  return { item, badge, facts };
+  return { item, badge, facts, health };
 }
 
 const BADGES = { live: "LIVE", waiting: "RECONNECTING", ended: "ENDED" };
@@ -69,6 +74,7 @@ function show(streams) {
     card.badge.dataset.state = stream.state;
     card.badge.textContent = BADGES[stream.state] ?? stream.state;
     card.facts.textContent = describe(stream);
+    showHealth(card.health, summarise(stream.ingest));
     if (card.item !== list.children[seen.size - 1]) list.insertBefore(card.item, list.children[seen.size - 1] ?? null);
   }
   for (const [key, card] of cards) {
@@ -78,6 +84,14 @@ function show(streams) {
   }
   empty.hidden = streams.length > 0;
   say(streams.length === 0 ? "" : streams.length === 1 ? "1 stream is live" : `${streams.length} streams are live`);
+}
+
+function showHealth(place, summary) {
+  place.hidden = summary === null;
+  if (summary === null) return;
+  place.dataset.health = summary.health;
+  place.lastChild.textContent = summary.words;
+  place.title = summary.title;
 }
 
 /** The summary is a live region: it is written only when it says something new. */

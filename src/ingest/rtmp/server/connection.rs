@@ -9,7 +9,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Counted};
-use crate::ingest::publish::{PublishRequest, Refusal, RefusalKind};
+use crate::ingest::limits::Guard;
+use crate::ingest::publish::{Lease, PublishRequest, Refusal, RefusalKind};
+use crate::ingest::report::Reporter;
 use crate::ingest::rtmp::session::{self, DECISION_DEADLINE, Event, Session};
 use crate::media::{Kind, Track, WallTime};
 use crate::packager::live::{PublishError, Publisher, PublisherInfo, TrackWriter, WriteError};
@@ -48,9 +50,12 @@ impl From<session::Error> for End {
 /// A stream being published through this connection. Dropping it ends the stream.
 struct Publishing {
     publisher: Publisher,
+    report: Reporter,
     video: Option<TrackWriter>,
     audio: Option<TrackWriter>,
-    _counted: Counted,
+    guard: Guard,
+    _lease: Option<Lease>,
+    _counted: [Counted; 2],
 }
 
 impl Publishing {
@@ -62,6 +67,7 @@ impl Publishing {
     }
 
     fn set_track(&mut self, track: Track) -> Result<(), WriteError> {
+        self.report.track(&track);
         let kind = track.format.kind();
         if let Some(writer) = self.writer(kind) {
             return writer.set_track(track);
@@ -82,12 +88,29 @@ pub(super) struct Connection<S> {
     publishing: Option<Publishing>,
     /// What the peer asked to publish last, for the log. Not a field of the span: those gather, and a connection may publish thousands.
     stream_name: Option<String>,
+    /// When the bytes came that are being handled.
+    received: Received,
+}
+
+/// One moment by both clocks.
+#[derive(Clone, Copy)]
+struct Received {
+    at: Instant,
+    date: WallTime,
+}
+
+impl Received {
+    fn now() -> Self {
+        Self { at: Instant::now(), date: wall_time() }
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) fn new(stream: S, peer: SocketAddr, context: Arc<Context>, shutdown: CancellationToken) -> Self {
-        let session = Session::new(Instant::now(), peer);
-        Self { stream, peer, context, shutdown, session, input: BytesMut::new(), publishing: None, stream_name: None }
+        let received = Received::now();
+        let session = Session::new(received.at, peer);
+        let input = BytesMut::new();
+        Self { stream, peer, context, shutdown, session, input, publishing: None, stream_name: None, received }
     }
 
     pub(super) async fn run(mut self) {
@@ -135,9 +158,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 return Ok(());
             }
             words = stopped(self.publishing.as_ref()) => {
-                self.publishing = None;
-                self.session.reject(Instant::now(), Refusal::new(RefusalKind::Denied, words))?;
-                return Ok(());
+                return self.send_away(words);
             }
             read = self.stream.read_buf(&mut self.input), if self.session.wants_input(self.input.len()) => {
                 match read {
@@ -151,7 +172,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
         };
         self.context.metrics.bytes.inc_by(received as u64);
-        let result = self.session.receive(Instant::now(), &mut self.input);
+        self.received = Received::now();
+        let within = self.publishing.as_mut().map_or(Ok(()), |it| it.guard.received(self.received.at, received as u64));
+        if let Err(exceeded) = within {
+            return self.send_away(exceeded.to_string());
+        }
+        let result = self.session.receive(self.received.at, &mut self.input);
         if result.is_err() {
             // What came before the mistake is good.
             self.handle_events().await?;
@@ -169,19 +195,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 Event::PublishRequested(request) => self.decide(request).await?,
                 Event::Track(track) => {
                     tracing::info!(stream = self.stream_name.as_deref(), codec = track.format.codec_string(), "track");
+                    if let Some(Err(exceeded)) = self.publishing.as_ref().map(|it| it.guard.track(&track)) {
+                        self.send_away(exceeded.to_string())?;
+                        continue;
+                    }
                     let result = self.publishing.as_mut().map_or(Ok(()), |publishing| publishing.set_track(track));
                     self.stop_on(result)?;
                 }
                 Event::Unit(kind, unit) => {
-                    let writer = self.publishing.as_mut().and_then(|publishing| publishing.writer(kind).as_mut());
-                    let result = writer.map_or(Ok(()), |writer| writer.write(unit, wall_time()));
+                    let Received { at, date } = self.received;
+                    let result = self.publishing.as_mut().map_or(Ok(()), |publishing| {
+                        publishing.report.unit(kind, &unit, at);
+                        publishing.writer(kind).as_mut().map_or(Ok(()), |writer| writer.write(unit, date))
+                    });
                     self.stop_on(result)?;
                     units += 1;
                     if units % TURN_UNITS == 0 {
                         tokio::task::yield_now().await;
                     }
                 }
+                Event::Announced(announced) => {
+                    if let Some(publishing) = &self.publishing {
+                        publishing.report.announce(announced);
+                    }
+                }
                 Event::TrackRefused(kind, why) => {
+                    if let Some(publishing) = &self.publishing {
+                        publishing.report.refused(kind, &why);
+                    }
                     self.context.metrics.refuse("track");
                     tracing::info!(stream = self.stream_name.as_deref(), ?kind, "track refused: {why}");
                 }
@@ -196,7 +237,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
             }
         }
-        self.context.metrics.add_repairs(&self.session.take_repairs());
+        let repairs = self.session.take_repairs();
+        self.context.metrics.add_repairs(&repairs);
+        if let Some(publishing) = &self.publishing {
+            publishing.report.repaired(&repairs, self.received.at);
+        }
         Ok(())
     }
 
@@ -204,11 +249,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.stream_name = Some(request.name.to_string());
         match tokio::time::timeout(DECISION_DEADLINE, self.publish(request)).await {
             Ok(Ok(publishing)) => {
+                let epoch = publishing.publisher.stream().epoch();
                 self.publishing = Some(publishing);
                 self.session.accept(Instant::now())?;
-                tracing::info!(stream = self.stream_name.as_deref(), "publishing");
+                tracing::info!(stream = self.stream_name.as_deref(), %epoch, "publishing");
                 // What the peer sent behind its request.
-                self.session.receive(Instant::now(), &mut self.input)?;
+                self.received = Received::now();
+                self.session.receive(self.received.at, &mut self.input)?;
             }
             Ok(Err(refusal)) => self.session.reject(Instant::now(), refusal)?,
             Err(_) => {
@@ -223,6 +270,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let grant = self.context.authorise.authorise(&request).await?;
         let info =
             PublisherInfo { protocol: request.protocol, peer: self.peer, since: wall_time(), holder: grant.holder };
+        let name = request.name.clone();
         let publisher = self.context.registry.publish(request.name, info, grant.takeover).await.map_err(|error| {
             let kind = match &error {
                 PublishError::AlreadyLive { .. } => RefusalKind::BadName,
@@ -234,9 +282,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             };
             Refusal::new(kind, error.to_string())
         })?;
-        let publishers = &self.context.metrics.publishers;
-        publishers.inc();
-        Ok(Publishing { publisher, video: None, audio: None, _counted: Counted(publishers.clone()) })
+        let report = self.context.reports.open(name, Instant::now());
+        let guard = Guard::new(grant.limits, Instant::now());
+        let counted = self.context.metrics.publishing(request.protocol).map(Counted::one);
+        let _lease = grant.lease;
+        Ok(Publishing { publisher, report, video: None, audio: None, guard, _lease, _counted: counted })
     }
 
     /// The packager refuses: the publisher is told, and the session closes.
@@ -244,6 +294,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let Err(error) = result else { return Ok(()) };
         self.publishing = None;
         Ok(self.session.reject(Instant::now(), Refusal::new(RefusalKind::Denied, error.to_string()))?)
+    }
+
+    /// Ends the stream and the session; the publisher reads `words`.
+    fn send_away(&mut self, words: String) -> Result<(), End> {
+        self.publishing = None;
+        Ok(self.session.reject(Instant::now(), Refusal::new(RefusalKind::Denied, words))?)
     }
 
     async fn flush(&mut self) -> Result<(), End> {
@@ -274,9 +330,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
 /// Resolves when what is being published must stop; never where nothing is.
 async fn stopped(publishing: Option<&Publishing>) -> String {
-    match publishing {
-        Some(publishing) => publishing.publisher.stopped().await,
-        None => std::future::pending().await,
+    let Some(publishing) = publishing else { return std::future::pending().await };
+    let Some((deadline, over)) = publishing.guard.deadline() else { return publishing.publisher.stopped().await };
+    tokio::select! {
+        words = publishing.publisher.stopped() => words,
+        () = tokio::time::sleep_until(deadline.into()) => over.to_string(),
     }
 }
 

@@ -11,20 +11,29 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::ingest::publish::{Answer, Credential, Grant, PublishRequest, Refusal, RefusalKind};
-use crate::media::StreamName;
-use crate::packager::live::Takeover;
+use crate::ingest::publish::{Answer, Credential, Grant, Lease, PublishRequest, Refusal, RefusalKind};
+use crate::ingest::report::Rules;
+use crate::media::{Limits, StreamName};
+use crate::packager;
 use crate::packager::sequence::Sequences;
 
-/// Lets in who shows the key `good`; panics on `panic`.
-struct OneKey;
+/// Lets in who shows the key `good`; `small` and `short` are limited; panics on `panic`. Who publishes with `short` holds what is inside.
+#[derive(Default)]
+struct OneKey(Arc<()>);
 
 impl Authorise for OneKey {
     fn authorise<'a>(&'a self, request: &'a PublishRequest) -> Answer<'a> {
         Box::pin(async move {
             match &request.credential {
-                Credential::Key(key) if key == "good" => {
-                    Ok(Grant { holder: "good".into(), takeover: Takeover::default() })
+                Credential::Key(key) if key == "good" => Ok(Grant::new("good")),
+                Credential::Key(key) if key == "small" => {
+                    let limits = Limits { max_bitrate: Some(8_000), ..Limits::default() };
+                    Ok(Grant { limits, ..Grant::new("small") })
+                }
+                Credential::Key(key) if key == "short" => {
+                    let limits = Limits { max_duration: Some(Duration::from_millis(50)), ..Limits::default() };
+                    let lease = Some(Lease::new(self.0.clone()));
+                    Ok(Grant { limits, lease, ..Grant::new("short") })
                 }
                 Credential::Key(key) if key == "panic" => panic!("as a mistake of ours would"),
                 _ => Err(Refusal::new(RefusalKind::Unauthorized, "the stream key is not known")),
@@ -39,6 +48,7 @@ struct Running {
     metrics: Metrics,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
+    leased: Arc<()>,
     _folder: tempfile::TempDir,
 }
 
@@ -51,14 +61,16 @@ async fn start(max_per_ip: u32) -> Running {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
+    let leased = Arc::new(());
     let context = Context {
         config: config::Rtmp { max_per_ip, ..config::Rtmp::default() },
         registry: registry.clone(),
-        authorise: Arc::new(OneKey),
+        authorise: Arc::new(OneKey(leased.clone())),
         metrics: metrics.clone(),
+        reports: Board::new(Rules::from(&packager::Config::default()), Duration::from_secs(30)),
     };
     let task = tokio::spawn(serve(listener, context, shutdown.clone()));
-    Running { address, registry, metrics, shutdown, task, _folder: folder }
+    Running { address, registry, metrics, shutdown, task, leased, _folder: folder }
 }
 
 struct Client {
@@ -158,6 +170,29 @@ async fn a_refused_publisher_reads_why_before_the_connection_closes() {
     assert!(client.hears("NetStream.Publish.Unauthorized").await && client.hears("the stream key is not known").await);
     assert!(client.is_closed().await);
     assert_eq!(running.registry.streams().len(), 0);
+}
+
+#[tokio::test]
+async fn a_publisher_is_held_to_its_bit_rate_and_told_why() {
+    let running = start(64).await;
+    let mut client = Client::connect(running.address).await;
+    client.publish("me?key=small").await;
+    assert!(client.hears("NetStream.Publish.Start").await);
+    client.send(8, 0, vec![0xAF, 0, 0x11, 0x90]).await;
+    // Ten seconds at 8 kbit/s are 10,000 bytes.
+    client.send(8, 0, [&[0xAF, 1][..], &[0x21; 11_000]].concat()).await;
+    assert!(client.hears("NetStream.Publish.Denied").await && client.hears("lower the bit rate").await);
+    assert!(client.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_publisher_is_held_to_its_time_and_gives_back_what_it_holds() {
+    let running = start(64).await;
+    let mut client = Client::connect(running.address).await;
+    client.publish("me?key=short").await;
+    assert!(client.hears("NetStream.Publish.Start").await);
+    assert!(client.hears("50ms of publishing are over").await && client.is_closed().await);
+    assert_eq!((running.metrics.publishers.get(), Arc::strong_count(&running.leased)), (0, 2));
 }
 
 #[tokio::test]

@@ -246,6 +246,7 @@ fn a_publisher_that_is_not_ours_ends_in_access_units() {
                 Event::Track(track) => tracks.push(track),
                 Event::Unit(Kind::Video, unit) => video.push(unit),
                 Event::Unit(Kind::Audio, unit) => audio.push(unit),
+                Event::Announced(announced) => assert_eq!(announced.fps, Some(30.0)),
                 other => panic!("{other:?}"),
             }
         }

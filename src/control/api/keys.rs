@@ -1,0 +1,296 @@
+//! `/api/v1/keys` and `/api/v1/tokens`: who may publish and watch.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::input::Input;
+use super::{Context, Problem};
+use crate::control::access::holder_of_key;
+use crate::control::access::pattern::{IpRange, StreamPattern};
+use crate::control::access::token::{self, Action, Claims};
+use crate::control::file;
+use crate::control::keys::{ApiKey, Conditions, Key, Revoked};
+use crate::media::Limits;
+use crate::packager::live::{State as Presence, Takeover, now};
+
+/// All keys, without their secrets.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Keys {
+    keys: Vec<KeyView>,
+    api_keys: Vec<ApiKeyView>,
+}
+
+/// A stream key.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Key)]
+struct KeyView {
+    id: String,
+    /// `APP/NAME` or `APP/*`.
+    stream: String,
+    /// RFC 3339.
+    created: String,
+    #[serde(flatten)]
+    conditions: ConditionsView,
+}
+
+/// Under which conditions a key is good.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Conditions)]
+struct ConditionsView {
+    /// RFC 3339; null: never.
+    expires: Option<String>,
+    /// `when_silent`: a second publisher takes over from one that has brought no media for two seconds; `always`: at once.
+    #[schema(value_type = String)]
+    takeover: Takeover,
+    /// Addresses and ranges; empty: from anywhere.
+    #[schema(value_type = Vec<String>)]
+    allow: Vec<IpRange>,
+    /// Streams at a time.
+    max_publishers: Option<u32>,
+    #[schema(value_type = LimitsView)]
+    limits: Limits,
+}
+
+/// What a publisher may bring; what is absent is not limited. It describes [`Limits`] to OpenAPI, of which the ground floor knows nothing.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Limits)]
+struct LimitsView {
+    /// Bits a second, over ten seconds.
+    max_bitrate: Option<u64>,
+    /// Pixels.
+    max_width: Option<u16>,
+    /// Pixels.
+    max_height: Option<u16>,
+    /// Of one connection, as "2h 30min".
+    max_duration: Option<String>,
+}
+
+/// An API key.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ApiKey)]
+struct ApiKeyView {
+    id: String,
+    /// RFC 3339.
+    created: String,
+    /// RFC 3339; null: never.
+    expires: Option<String>,
+}
+
+/// A key to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewKey {
+    /// `APP/NAME` or `APP/*`.
+    #[schema(value_type = String, example = "live/me")]
+    stream: StreamPattern,
+    /// RFC 3339.
+    #[serde(default)]
+    expires: Option<String>,
+    /// `when_silent` or `always`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    takeover: Takeover,
+    /// Addresses and ranges.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
+    allow: Vec<IpRange>,
+    /// Streams at a time.
+    #[serde(default)]
+    max_publishers: Option<u32>,
+    #[serde(default)]
+    #[schema(value_type = Option<LimitsView>)]
+    limits: Limits,
+}
+
+/// A key that was made. It cannot be shown again.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Made {
+    /// What to revoke it by.
+    id: String,
+    /// What to paste into the encoder.
+    stream_key: String,
+}
+
+/// How to revoke.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Revoke {
+    /// Disconnects who publishes with it now.
+    kick: bool,
+}
+
+/// A token to be signed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewToken {
+    /// `publish` or `watch`.
+    #[schema(value_type = String, example = "watch")]
+    action: Action,
+    /// `APP/NAME` or `APP/*`.
+    #[schema(value_type = String, example = "live/me")]
+    stream: StreamPattern,
+    /// Seconds from now, at most 400 days.
+    #[schema(example = 7200)]
+    expires_in: u32,
+    /// The address or range that alone may use it.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    ip: Option<IpRange>,
+    /// Who it is for: publishers with the same subject are the same person.
+    #[serde(default)]
+    subject: Option<String>,
+}
+
+/// A signed token.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Signed {
+    token: String,
+    /// RFC 3339.
+    expires: String,
+    /// Of a publish token, what to paste into the encoder.
+    stream_key: Option<String>,
+    /// Of a watch token, where to watch, relative to this server.
+    url: Option<String>,
+}
+
+/// Lists the keys, without their secrets.
+#[utoipa::path(
+    get,
+    path = "/api/v1/keys",
+    security(("api_key" = [])),
+    responses((status = 200, description = "All keys, oldest first", body = Keys))
+)]
+pub(super) async fn list(State(context): State<Context>) -> Result<Json<Keys>, Problem> {
+    let store = context.access.keys().clone();
+    let (keys, api_keys) = blocking(move || Ok((store.list()?, store.list_api()?))).await?;
+    Ok(Json(Keys {
+        keys: keys.into_iter().map(key_view).collect(),
+        api_keys: api_keys.into_iter().map(api_key_view).collect(),
+    }))
+}
+
+/// Makes a stream key.
+#[utoipa::path(
+    post,
+    path = "/api/v1/keys",
+    request_body = NewKey,
+    security(("api_key" = [])),
+    responses(
+        (status = 201, description = "The key; it cannot be shown again", body = Made),
+        (status = 400, description = "Which field breaks which rule", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn add(
+    State(context): State<Context>,
+    Input(new): Input<NewKey>,
+) -> Result<(StatusCode, Json<Made>), Problem> {
+    let NewKey { stream, expires, takeover, allow, max_publishers, limits } = new;
+    let conditions = Conditions { expires, takeover, allow, max_publishers, limits };
+    conditions.validate().map_err(|rule| Problem::new(StatusCode::BAD_REQUEST, rule))?;
+    let store = context.access.keys().clone();
+    let made = blocking(move || store.add(&stream, conditions, now())).await?;
+    Ok((StatusCode::CREATED, Json(Made { id: made.id, stream_key: made.paste })))
+}
+
+/// Takes a key back, of a stream or of the API.
+///
+/// Who publishes with it goes on, unless `kick` says otherwise.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/keys/{id}",
+    params(("id" = String, Path, description = "As the list shows it"), Revoke),
+    security(("api_key" = [])),
+    responses(
+        (status = 204, description = "It is no longer good"),
+        (status = 404, description = "No such key", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn revoke(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    how: Result<Query<Revoke>, QueryRejection>,
+) -> Result<StatusCode, Problem> {
+    let Query(how) = how.map_err(|rejection| Problem::new(StatusCode::BAD_REQUEST, rejection.body_text()))?;
+    let (store, wanted) = (context.access.keys().clone(), id.clone());
+    let revoked = blocking(move || store.revoke(&wanted)).await?;
+    let Some(revoked) = revoked else {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "there is no such key"));
+    };
+    if let (Revoked::Stream(_), true) = (&revoked, how.kick) {
+        let holder = holder_of_key(&id);
+        for stream in context.registry.streams().iter().filter(|stream| stream.state() == Presence::Live) {
+            if stream.publisher().holder == holder {
+                stream.stop("the key was revoked");
+            }
+        }
+    }
+    tracing::info!(id, "a key was revoked over the API");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Signs a token to publish or to watch with.
+#[utoipa::path(
+    post,
+    path = "/api/v1/tokens",
+    request_body = NewToken,
+    security(("api_key" = [])),
+    responses(
+        (status = 201, description = "The token", body = Signed),
+        (status = 400, description = "Which field breaks which rule", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn sign(
+    State(context): State<Context>,
+    Input(new): Input<NewToken>,
+) -> Result<(StatusCode, Json<Signed>), Problem> {
+    let access = context.access.clone();
+    let key = blocking(move || access.secrets().signing()).await?;
+    let now = now();
+    let lifetime = i64::from(new.expires_in);
+    let claims = Claims {
+        action: new.action,
+        stream: new.stream,
+        exp: now.millis().div_euclid(1_000).saturating_add(lifetime),
+        nbf: None,
+        ip: new.ip,
+        sub: new.subject,
+    };
+    let token = token::sign(&key, &claims);
+    // What would not be taken back is not given out.
+    token::verify(&[key], &token, now).map_err(|why| Problem::new(StatusCode::BAD_REQUEST, why.to_string()))?;
+    let name = claims.stream.name_or_placeholder();
+    let (stream_key, url) = match claims.action {
+        Action::Publish => (Some(format!("{name}?token={token}")), None),
+        Action::Watch => (None, Some(format!("/t/{token}/{}/{name}", claims.stream.app()))),
+    };
+    let expires = now.plus_micros(lifetime.saturating_mul(1_000_000)).rfc3339();
+    Ok((StatusCode::CREATED, Json(Signed { token, expires, stream_key, url })))
+}
+
+fn key_view(key: Key) -> KeyView {
+    let Conditions { expires, takeover, allow, max_publishers, limits } = key.conditions;
+    let conditions = ConditionsView { expires, takeover, allow, max_publishers, limits };
+    KeyView { id: key.id, stream: key.stream.to_string(), created: key.created, conditions }
+}
+
+fn api_key_view(key: ApiKey) -> ApiKeyView {
+    ApiKeyView { id: key.id, created: key.created, expires: key.expires }
+}
+
+/// Runs `work`, which touches the disk, where it delays nobody.
+async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R, file::Error> + Send + 'static,
+) -> Result<R, Problem> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the API cannot use its files");
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server's files cannot be used; its log says why"))
+        }
+        Err(_) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping")),
+    }
+}

@@ -1,0 +1,144 @@
+//! Holds a publisher to its [`Limits`]. Sans-IO: every protocol's shell feeds it what arrives and asks when to look again.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::media::{Limits, Track};
+
+/// The bit rate is an average over this time: long enough for a key frame and for what an encoder sends after its network stood still, short
+/// enough that a viewer's line is not flooded for long.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// Which limit a publisher passed; the text is shown to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Exceeded {
+    /// Bits a second over [`WINDOW`].
+    #[error("{is} kbit/s over {} s, the most for this stream is {most} kbit/s: lower the bit rate", WINDOW.as_secs())]
+    Bitrate {
+        /// Measured, kbit/s.
+        is: u64,
+        /// Allowed, kbit/s.
+        most: u64,
+    },
+    /// Pixels.
+    #[error(
+        "the picture has {width}x{height}, the most for this stream is {most_width}x{most_height}: lower the output resolution"
+    )]
+    Resolution {
+        /// Of the picture.
+        width: u16,
+        /// Of the picture.
+        height: u16,
+        /// Allowed; [`u16::MAX`] where only the height is limited.
+        most_width: u16,
+        /// Allowed; [`u16::MAX`] where only the width is limited.
+        most_height: u16,
+    },
+    /// The time is over.
+    #[error("{0:?} of publishing are over, which is the most for this stream")]
+    Duration(Duration),
+}
+
+/// The limits of one publication, and how much of them is used.
+#[derive(Debug)]
+pub struct Guard {
+    limits: Limits,
+    since: Instant,
+    /// Bytes by the second after `since`, of the last [`WINDOW`]; at most its seconds and one.
+    seconds: VecDeque<(u64, u64)>,
+    sum: u64,
+}
+
+impl Guard {
+    /// Publishing begins now.
+    pub fn new(limits: Limits, now: Instant) -> Self {
+        Self { limits, since: now, seconds: VecDeque::new(), sum: 0 }
+    }
+
+    /// When [`Exceeded::Duration`] is due.
+    pub fn deadline(&self) -> Option<(Instant, Exceeded)> {
+        let most = self.limits.max_duration?;
+        Some((self.since.checked_add(most)?, Exceeded::Duration(most)))
+    }
+
+    /// `bytes` came from the publisher.
+    ///
+    /// # Errors
+    /// [`Exceeded::Bitrate`].
+    pub fn received(&mut self, now: Instant, bytes: u64) -> Result<(), Exceeded> {
+        let Some(most) = self.limits.max_bitrate else { return Ok(()) };
+        let second = now.saturating_duration_since(self.since).as_secs();
+        while let Some((_, old)) = self.seconds.pop_front_if(|(past, _)| *past + WINDOW.as_secs() <= second) {
+            self.sum = self.sum.saturating_sub(old);
+        }
+        match self.seconds.back_mut() {
+            Some((newest, sum)) if *newest >= second => *sum = sum.saturating_add(bytes),
+            _ => self.seconds.push_back((second, bytes)),
+        }
+        self.sum = self.sum.saturating_add(bytes);
+        let is = self.sum.saturating_mul(8) / WINDOW.as_secs();
+        if is > most { Err(Exceeded::Bitrate { is: is / 1_000, most: most / 1_000 }) } else { Ok(()) }
+    }
+
+    /// A track begins or changes.
+    ///
+    /// # Errors
+    /// [`Exceeded::Resolution`].
+    pub fn track(&self, track: &Track) -> Result<(), Exceeded> {
+        let Some((width, height)) = track.format.resolution() else { return Ok(()) };
+        let most_width = self.limits.max_width.unwrap_or(u16::MAX);
+        let most_height = self.limits.max_height.unwrap_or(u16::MAX);
+        if width > most_width || height > most_height {
+            return Err(Exceeded::Resolution { width, height, most_width, most_height });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(limits: Limits) -> (Guard, Instant) {
+        let start = Instant::now();
+        (Guard::new(limits, start), start)
+    }
+
+    #[test]
+    fn the_bit_rate_is_an_average_over_the_window() {
+        // 1 Mbit/s are 125,000 bytes a second.
+        let (mut guard, start) = guard(Limits { max_bitrate: Some(1_000_000), ..Limits::default() });
+        for second in 0..60 {
+            assert_eq!(guard.received(start + Duration::from_secs(second), 125_000), Ok(()), "second {second}");
+        }
+        let stalled = start + Duration::from_secs(65);
+        assert_eq!(guard.received(stalled, 5 * 125_000), Ok(()), "what a stall held back may come at once");
+        assert_eq!(guard.received(stalled, 600_000), Err(Exceeded::Bitrate { is: 1_380, most: 1_000 }));
+        assert!(guard.seconds.len() <= 11);
+    }
+
+    #[test]
+    fn a_publisher_at_one_and_a_half_times_its_rate_is_found_within_the_window() {
+        let (mut guard, start) = guard(Limits { max_bitrate: Some(1_000_000), ..Limits::default() });
+        let found = (0..100).find(|tenth| guard.received(start + Duration::from_millis(tenth * 100), 18_750).is_err());
+        assert_eq!(found, Some(66));
+    }
+
+    #[test]
+    fn time_is_limited_from_the_start() {
+        let (guard, start) = guard(Limits { max_duration: Some(Duration::from_secs(60)), ..Limits::default() });
+        assert_eq!(guard.deadline().map(|(at, _)| at), Some(start + Duration::from_secs(60)));
+        assert_eq!(super::Guard::new(Limits::default(), start).deadline(), None);
+    }
+
+    #[test]
+    fn pictures_are_limited_and_sound_is_not() {
+        use crate::media::Kind;
+        use crate::packager::testing;
+        let (guard, _) = guard(Limits { max_height: Some(719), ..Limits::default() });
+        let track = |kind| testing::rendition(kind).init.track.clone();
+        let refused = guard.track(&track(Kind::Video)).expect_err("the fixture has 1280x720");
+        assert!(refused.to_string().contains("1280x720"), "{refused}");
+        assert_eq!(guard.track(&track(Kind::Audio)), Ok(()));
+    }
+}
