@@ -313,9 +313,14 @@ impl Segmenter {
         self.retire();
     }
 
-    /// Media comes again: `unit` is the first of the segment that opens so. Its decode time is where the last gap ends.
-    pub(super) fn resume(&mut self, unit: AccessUnit, opening: Opening) {
-        self.idle = None;
+    /// Media comes again: `unit` is the first of the segment that opens so. It is moved to where the last gap ends if it is decoded before
+    /// that: a gap lasts at least a tick, and a deeper reordering than before reaches further back.
+    pub(super) fn resume(&mut self, mut unit: AccessUnit, opening: Opening) {
+        if let Some(end) = self.idle.take() {
+            let late = end.saturating_sub(unit.dts).max(0);
+            unit.dts = unit.dts.saturating_add(late);
+            unit.pts = unit.pts.saturating_add(late);
+        }
         self.start(unit, opening);
     }
 

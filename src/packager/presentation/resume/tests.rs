@@ -210,3 +210,21 @@ fn dash_closes_its_period_and_opens_another() {
     assert!(!before.is_empty() && after.start_micros > 11_900_000 && after.start_micros < 12_200_000, "{mpd}");
     assert_eq!(after.renditions.len(), 2);
 }
+
+/// Found by fuzzing: pictures of a deeper reordering are decoded before the gap ends that they come behind, the first ones before zero.
+#[test]
+fn deeper_reordering_than_before_begins_behind_the_gap_all_the_same() {
+    for (before, pictures) in [(0, 1), (0, 60), (9_000, 1), (9_000, 60)] {
+        let mut simulation = Simulation::new(Config::default());
+        let id = simulation.add(video_track());
+        let push = |simulation: &mut Simulation, id, n: i64, delay| {
+            simulation.push(id, n * 3_600, n * 3_600 + delay, n % 50 == 0, 500, Timescale::NINETY_KHZ);
+        };
+        (0..pictures).for_each(|n| push(&mut simulation, id, n, before));
+        simulation.outage(pictures * 40_000, 1);
+        let id = simulation.add(video_track());
+        // The rules that are asserted after each: segments and decode times run on.
+        (0..100).for_each(|n| push(&mut simulation, id, n, 18_000));
+        assert!(!simulation.windows[&VIDEO].waiting);
+    }
+}
