@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use parking_lot::{Mutex, RwLock};
-use prometheus::{Histogram, HistogramOpts};
+use prometheus::{Histogram, HistogramOpts, IntGauge};
 use tokio::sync::watch;
 
 use super::presentation::{self, Changes};
@@ -80,6 +81,8 @@ pub struct Metrics {
     /// From the wall-clock time at which a part's last sample ends to the arrival of the access unit that completed it, seconds: the network's
     /// delay over the quickest access unit, and the one access unit that is held back.
     part_delay: Histogram,
+    /// Media kept for viewers, of all streams.
+    media_bytes: IntGauge,
 }
 
 impl Metrics {
@@ -93,7 +96,9 @@ impl Metrics {
             HistogramOpts::new("rillcast_part_delay_seconds", "Delay of a part over its own end.").buckets(buckets);
         let part_delay = Histogram::with_opts(opts)?;
         registry.register(Box::new(part_delay.clone()))?;
-        Ok(Self { part_delay })
+        let media_bytes = IntGauge::new("rillcast_media_bytes", "Bytes of media kept in memory for viewers.")?;
+        registry.register(Box::new(media_bytes.clone()))?;
+        Ok(Self { part_delay, media_bytes })
     }
 
     #[cfg(test)]
@@ -122,6 +127,27 @@ pub struct Stream {
     stop: watch::Sender<Option<String>>,
     catalog: watch::Sender<Arc<Catalog>>,
     windows: RwLock<BTreeMap<RenditionId, watch::Sender<Arc<Window>>>>,
+    kept: Kept,
+}
+
+/// One stream's share of `rillcast_media_bytes`, given back with the stream.
+#[derive(Debug)]
+struct Kept {
+    gauge: IntGauge,
+    bytes: AtomicI64,
+}
+
+impl Kept {
+    fn set(&self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.gauge.add(bytes - self.bytes.swap(bytes, Relaxed));
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.gauge.sub(*self.bytes.get_mut());
+    }
 }
 
 impl Stream {
@@ -166,6 +192,9 @@ impl Stream {
     }
 
     fn publish(&self, changes: Changes) {
+        if !changes.windows.is_empty() {
+            self.kept.set(changes.bytes);
+        }
         // What is announced must be known before it can be asked for.
         if let Some(catalog) = changes.catalog {
             self.catalog.send_replace(catalog);
@@ -228,6 +257,7 @@ impl Registry {
             stop: watch::Sender::new(None),
             catalog: watch::Sender::new(empty),
             windows: RwLock::default(),
+            kept: Kept { gauge: self.metrics.media_bytes.clone(), bytes: AtomicI64::new(0) },
         });
         // Listed before the disk is touched, so that two publishers of one name cannot both get it.
         let listing = Listing::new(self, Arc::clone(&stream))?;

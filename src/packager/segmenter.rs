@@ -41,6 +41,9 @@ pub(super) struct Segmenter {
     segments: Vec<Arc<Segment>>,
     listed: usize,
     open: Option<Segment>,
+    /// Bytes of `segments` and of `open`, counted as they come and go: looking at every part for every access unit would be dear.
+    complete_bytes: usize,
+    open_bytes: usize,
     opening: Option<Opening>,
     /// Discontinuity sequence number of the last complete segment.
     discontinuities: Option<u64>,
@@ -114,6 +117,8 @@ impl Segmenter {
             segments: Vec::new(),
             listed: 0,
             open: None,
+            complete_bytes: 0,
+            open_bytes: 0,
             opening: None,
             discontinuities: None,
             open_msn: msn,
@@ -312,6 +317,7 @@ impl Segmenter {
         self.next_part += 1;
         self.sequence = self.sequence.wrapping_add(1);
         self.totals.samples += gathered.samples.len() as u64;
+        self.open_bytes += part.len();
         match &mut self.open {
             Some(open) => {
                 open.duration += part.duration;
@@ -340,7 +346,9 @@ impl Segmenter {
         self.end_part();
         let Some(open) = self.open.take() else { return };
         self.discontinuities = Some(open.discontinuity_sequence);
-        let bits = open.len() as u64 * 8;
+        let bytes = std::mem::take(&mut self.open_bytes);
+        self.complete_bytes += bytes;
+        let bits = bytes as u64 * 8;
         let rate =
             bits.saturating_mul(u64::from(self.timescale().hz())) / u64::try_from(open.duration.max(1)).unwrap_or(1);
         self.totals.peak_bps = self.totals.peak_bps.max(rate);
@@ -371,7 +379,7 @@ impl Segmenter {
             kept <= longest + segment.duration
         });
         let drop = self.listed - keep.count();
-        self.segments.drain(..drop);
+        self.complete_bytes -= self.segments.drain(..drop).map(|segment| segment.len()).sum::<usize>();
         self.listed -= drop;
     }
 
@@ -380,15 +388,15 @@ impl Segmenter {
         if self.segments.len() < 2 {
             return false;
         }
-        self.segments.remove(0);
+        self.complete_bytes -= self.segments.remove(0).len();
         self.listed = self.listed.saturating_sub(1);
         true
     }
 
     /// Bytes of everything kept, and of the segment in the making alone.
     pub(super) fn bytes(&self) -> (usize, usize) {
-        let open = self.open.as_ref().map_or(0, Segment::len) + self.part.bytes;
-        (self.segments.iter().map(|segment| segment.len()).sum::<usize>() + open, open)
+        let open = self.open_bytes + self.part.bytes;
+        (self.complete_bytes + open, open)
     }
 
     fn date(&self, presented: i64, clock_offset: i64) -> WallTime {
