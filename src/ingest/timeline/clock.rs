@@ -18,6 +18,8 @@ const JUMP_BACK_MS: i64 = 1_000;
 const APART_MS: i64 = 3_000;
 /// Steps that no jump of the other track explains better.
 const PLAIN_MS: std::ops::RangeInclusive<i64> = -200..=1_000;
+/// How far from where a track stands a clock may come back: where it stands is guessed by a step, and a picture may last a second.
+const RETURN_MS: std::ops::RangeInclusive<i64> = -1_200..=2_200;
 /// Stamps of two tracks that are this near are of one clock.
 const TOGETHER_MS: i64 = 500;
 /// Assumed between access units before two were seen.
@@ -28,7 +30,7 @@ pub(super) struct Clocks {
     /// What is added to the stamps of both tracks; `None` before the first.
     rebase: Option<i64>,
     /// Those before, newest first: a clock that comes back is known again.
-    before: [i64; 4],
+    before: [i64; 8],
     /// Where the timeline was when `rebase` changed.
     jumped_at: i64,
     /// Latest instant given out, milliseconds.
@@ -53,7 +55,7 @@ struct Last {
     /// The shared rebase that this track goes by.
     rebase: i64,
     step: i64,
-    /// The stamp before the last step that was no plain one.
+    /// The stamp before the last step that was no plain one and was taken as it came.
     returns_to: Option<i64>,
 }
 
@@ -75,7 +77,7 @@ impl Clocks {
         let first = self.rebase.is_none();
         let shared = *self.rebase.get_or_insert(-stamp);
         if first {
-            self.before = [shared; 4];
+            self.before = [shared; 8];
         }
         let (clock, other) = match kind {
             Kind::Video => (&mut self.video, self.audio.last.map(|last| (last, self.audio.base))),
@@ -109,7 +111,7 @@ impl Clocks {
             let steady = (-JUMP_BACK_MS..=JUMP_FORWARD_MS).contains(&moved);
             // A single stamp that was far off is no new clock: what follows it goes on exactly where it was.
             let returned = last.returns_to.is_some_and(|before| PLAIN_MS.contains(&(stamp - before)));
-            let known = self.before.iter().copied().find(|before| PLAIN_MS.contains(&(at(*before) - last.out)));
+            let known = self.before.iter().copied().find(|before| RETURN_MS.contains(&(at(*before) - last.out)));
             let joint_fits =
                 at(shared) >= last.out - JUMP_BACK_MS && (at(shared) - self.newest).abs() <= JUMP_FORWARD_MS;
             let joint_is_nearer = joint_fits && (at(shared) - due).abs() < (own - due).abs();
@@ -117,7 +119,6 @@ impl Clocks {
             let together = other.is_some_and(|(other, base)| {
                 other.rebase == last.rebase && (stamp + clock.base - other.stamp - base).abs() <= TOGETHER_MS
             });
-            returns_to = Some(last.stamp).filter(|_| !returned);
             if joint_is_nearer {
                 (rebase, out) = (shared, at(shared));
             } else if let Some(before) = known {
@@ -139,6 +140,10 @@ impl Clocks {
                 self.rebase = Some(rebase);
                 self.jumped_at = self.newest;
             }
+        }
+        if !plain {
+            // A step that was taken as it came, without another rebase, may turn out to have been a single wild stamp.
+            returns_to = Some(last.stamp).filter(|_| rebase == last.rebase);
         }
         let step = if plain && moved > 0 { moved } else { last.step };
         // `out` of a track never sinks, so that a slow walk back cannot take the timeline with it.
