@@ -23,6 +23,11 @@ def video_and_audio(flv):
     return tags
 
 
+def is_header(tag):
+    """A decoder configuration, which comes once."""
+    return tag.payload[1:2] == b"\0" and (tag.payload[0] & 0x0F == 7 if tag.kind == VIDEO else tag.payload[0] >> 4 == 10)
+
+
 # nginx-rtmp shifts all times in its segments by this many ticks (NGX_RTMP_HLS_DELAY).
 NGINX_DELAY = 63000
 
@@ -56,8 +61,24 @@ def amf(value):
     return b"\x05"
 
 
+def message(channel, kind, stream, milliseconds, payload):
+    """A message in chunks of 4096 bytes, the size that OBS uses."""
+    extended = struct.pack(">I", milliseconds) if milliseconds >= 0xFFFFFF else b""
+    head = bytes([channel]) + min(milliseconds, 0xFFFFFF).to_bytes(3, "big") + len(payload).to_bytes(3, "big") + bytes([kind]) + struct.pack("<I", stream) + extended
+    size = CHUNK if kind != 1 else 128
+    out = [head, payload[:size]]
+    for at in range(size, len(payload), size):
+        out += [bytes([0xC0 | channel]), extended, payload[at:at + size]]
+    return b"".join(out)
+
+
+def chunks(tag, milliseconds):
+    """The bytes of a media tag on the wire."""
+    return message(6 if tag.kind == VIDEO else 4, tag.kind, 1, milliseconds, tag.payload)
+
+
 class Publisher:
-    def __init__(self, host, port, app, name):
+    def __init__(self, host, port, app, name, drains=True):
         self.socket = socket.create_connection((host, port), timeout=10)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.sendall(b"\x03" + bytes(1536))
@@ -71,7 +92,8 @@ class Publisher:
         self._command("publish", 3, None, name, "live", stream=1)
         self._await(b"NetStream.Publish.Start")
         # What the server says from here on (acknowledgements) is read and forgotten.
-        threading.Thread(target=self._drain, daemon=True).start()
+        if drains:
+            threading.Thread(target=self._drain, daemon=True).start()
 
     def _read(self, count):
         data = b""
@@ -102,13 +124,10 @@ class Publisher:
         self._message(3, 20, stream, 0, amf(name) + amf(number) + b"".join(map(amf, arguments)))
 
     def _message(self, channel, kind, stream, milliseconds, payload):
-        extended = struct.pack(">I", milliseconds) if milliseconds >= 0xFFFFFF else b""
-        head = bytes([channel]) + min(milliseconds, 0xFFFFFF).to_bytes(3, "big") + len(payload).to_bytes(3, "big") + bytes([kind]) + struct.pack("<I", stream) + extended
-        size = CHUNK if kind != 1 else 128
-        out = [head, payload[:size]]
-        for at in range(size, len(payload), size):
-            out += [bytes([0xC0 | channel]), extended, payload[at:at + size]]
-        self.socket.sendall(b"".join(out))
+        self.socket.sendall(message(channel, kind, stream, milliseconds, payload))
+
+    def send_tag(self, tag):
+        self.socket.sendall(chunks(tag, tag.time))
 
     def send(self, tags, seconds, on_sent):
         """Sends tags at their time; calls on_sent(tag, time) right before each one's bytes go."""
@@ -118,7 +137,7 @@ class Publisher:
                 break
             time.sleep(max(0, start + tag.time / 1000 - time.monotonic()))
             on_sent(tag, time.monotonic())
-            self._message(6 if tag.kind == VIDEO else 4, tag.kind, 1, tag.time, tag.payload)
+            self.send_tag(tag)
 
     def close(self):
         self._command("deleteStream", 4, None, 1, stream=0)

@@ -14,8 +14,15 @@ const MAY_USE: [(&str, &[&str]); 5] = [
 ];
 
 /// The shells: everything else is a core, takes bytes and a `now`, and does no I/O.
-const SHELLS: [&str; 6] =
-    ["packager/live.rs", "packager/sequence.rs", "ingest/rtmp/server", "ingest/metrics.rs", "control/", "edge/"];
+const SHELLS: [&str; 7] = [
+    "packager/live.rs",
+    "packager/live/",
+    "packager/sequence.rs",
+    "ingest/rtmp/server",
+    "ingest/metrics.rs",
+    "control/",
+    "edge/",
+];
 /// Within `edge/`, these are cores all the same.
 const EDGE_CORES: [&str; 5] =
     ["edge/route.rs", "edge/blocking.rs", "edge/body.rs", "edge/negotiate.rs", "edge/config.rs"];

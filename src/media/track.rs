@@ -48,7 +48,7 @@ impl Format {
     pub fn resolution(&self) -> Option<(u16, u16)> {
         match self {
             Self::H264(config) => Some((config.width, config.height)),
-            Self::Aac(_) => None,
+            Self::Aac(_) | Self::Mp3(_) => None,
         }
     }
 

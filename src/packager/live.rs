@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
 use tokio::sync::watch;
 
 use self::life::Life;
@@ -100,6 +100,8 @@ pub struct Metrics {
     part_delay: Histogram,
     /// From the arrival of the access unit that completes a part until viewers see the part, seconds: what this server adds.
     part_publish: Histogram,
+    /// Media kept for viewers, of all streams.
+    media_bytes: IntGauge,
     hits: Hits,
 }
 
@@ -145,7 +147,9 @@ impl Metrics {
         registry.register(Box::new(part_delay.clone()))?;
         registry.register(Box::new(part_publish.clone()))?;
         registry.register(Box::new(hits))?;
-        Ok(Self { part_delay, part_publish, hits: counters })
+        let media_bytes = IntGauge::new("rillcast_media_bytes", "Bytes of media kept in memory for viewers.")?;
+        registry.register(Box::new(media_bytes.clone()))?;
+        Ok(Self { part_delay, part_publish, media_bytes, hits: counters })
     }
 
     fn count(&self, error: &presentation::Error) {
@@ -216,6 +220,27 @@ pub struct Stream {
     stop: watch::Sender<Option<(u64, String)>>,
     catalog: watch::Sender<Arc<Catalog>>,
     windows: RwLock<BTreeMap<RenditionId, watch::Sender<Arc<Window>>>>,
+    kept: Kept,
+}
+
+/// One stream's share of `rillcast_media_bytes`, given back with the stream.
+#[derive(Debug)]
+struct Kept {
+    gauge: IntGauge,
+    bytes: AtomicI64,
+}
+
+impl Kept {
+    fn set(&self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.gauge.add(bytes - self.bytes.swap(bytes, Ordering::Relaxed));
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.gauge.sub(*self.bytes.get_mut());
+    }
 }
 
 /// Who publishes, or did last.
@@ -226,7 +251,7 @@ struct Seat {
 }
 
 impl Stream {
-    fn new(name: StreamName, epoch: Epoch, info: PublisherInfo, catalog: Arc<Catalog>) -> Self {
+    fn new(name: StreamName, epoch: Epoch, info: PublisherInfo, catalog: Arc<Catalog>, kept: IntGauge) -> Self {
         Self {
             name,
             epoch,
@@ -236,6 +261,7 @@ impl Stream {
             stop: watch::Sender::new(None),
             catalog: watch::Sender::new(catalog),
             windows: RwLock::default(),
+            kept: Kept { gauge: kept, bytes: AtomicI64::new(0) },
         }
     }
 
@@ -289,6 +315,9 @@ impl Stream {
     }
 
     fn publish(&self, changes: Changes) {
+        if !changes.windows.is_empty() {
+            self.kept.set(changes.bytes);
+        }
         // What is announced must be known before it can be asked for.
         if let Some(catalog) = changes.catalog {
             self.catalog.send_replace(catalog);
@@ -356,7 +385,8 @@ impl Registry {
             _ => epoch,
         };
         let mut presentation = Presentation::new(Arc::clone(&self.config), epoch, presentation::Sequence::default());
-        let stream = Arc::new(Stream::new(name.clone(), epoch, publisher, presentation.catalog_now()));
+        let kept = self.metrics.media_bytes.clone();
+        let stream = Arc::new(Stream::new(name.clone(), epoch, publisher, presentation.catalog_now(), kept));
         // Listed before the disk is touched, so that two publishers of one name cannot both get it.
         let place = Place::take(self, &stream)?;
         let (sequences, key) = (self.sequences.clone(), name);

@@ -106,6 +106,8 @@ pub struct Changes {
     pub windows: Vec<Arc<Window>>,
     /// A new catalog.
     pub catalog: Option<Arc<Catalog>>,
+    /// Bytes of media kept now.
+    pub bytes: usize,
 }
 
 /// All renditions of one stream.
@@ -534,14 +536,18 @@ impl Presentation {
         }
     }
 
+    /// Bytes of media kept for viewers, and of what is gathering for them.
+    pub fn bytes(&self) -> usize {
+        self.tracks.iter().map(|entry| entry.segmenter.bytes().0).sum()
+    }
+
     fn check_memory(&mut self) -> Result<(), Error> {
         let most = usize::try_from(self.config.max_bytes.as_u64()).unwrap_or(usize::MAX);
         loop {
-            let sizes: Vec<(usize, usize)> = self.tracks.iter().map(|entry| entry.segmenter.bytes()).collect();
-            if sizes.iter().any(|(_, open)| *open > most / 2) {
+            if self.tracks.iter().any(|entry| entry.segmenter.bytes().1 > most / 2) {
                 return Err(Error::BitRateTooHigh(self.config.max_bytes));
             }
-            if sizes.iter().map(|(all, _)| all).sum::<usize>() <= most {
+            if self.bytes() <= most {
                 return Ok(());
             }
             let largest = self.tracks.iter_mut().max_by_key(|entry| entry.segmenter.bytes().0);
@@ -579,7 +585,7 @@ impl Presentation {
 
     /// What viewers have not seen yet. Call after every change.
     pub fn take_changes(&mut self) -> Changes {
-        let mut changes = Changes::default();
+        let mut changes = Changes { bytes: self.bytes(), ..Changes::default() };
         for entry in &mut self.tracks {
             let progress = entry.segmenter.progress();
             let started = entry.segmenter.has_started();

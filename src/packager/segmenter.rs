@@ -41,6 +41,9 @@ pub(super) struct Segmenter {
     segments: Vec<Arc<Segment>>,
     listed: usize,
     open: Option<Segment>,
+    /// Bytes of `segments` and of `open`, counted as they come and go: looking at every part for every access unit would be dear.
+    complete_bytes: usize,
+    open_bytes: usize,
     opening: Option<Opening>,
     /// Where the media ended, decode time in ticks, while nothing comes.
     idle: Option<i64>,
@@ -125,6 +128,8 @@ impl Segmenter {
             segments: Vec::new(),
             listed: 0,
             open: None,
+            complete_bytes: 0,
+            open_bytes: 0,
             opening: None,
             idle: None,
             discontinuities: None,
@@ -270,6 +275,11 @@ impl Segmenter {
         self.idle = Some(end);
     }
 
+    /// Whether `unit` can follow what there is: while idle, only behind the last gap, or the end that was assumed.
+    pub(super) fn comes_too_early(&self, unit: &AccessUnit) -> bool {
+        self.idle.is_some_and(|end| unit.dts <= end)
+    }
+
     /// It was interrupted, and not resumed since.
     pub(super) fn is_idle(&self) -> bool {
         self.idle.is_some()
@@ -391,6 +401,7 @@ impl Segmenter {
         self.next_part += 1;
         self.sequence = self.sequence.wrapping_add(1);
         self.totals.samples += gathered.samples.len() as u64;
+        self.open_bytes += part.len();
         match &mut self.open {
             Some(open) => {
                 open.duration += part.duration;
@@ -419,7 +430,9 @@ impl Segmenter {
         self.end_part();
         let Some(open) = self.open.take() else { return };
         self.discontinuities = Some(open.discontinuity_sequence);
-        let bits = open.len() as u64 * 8;
+        let bytes = std::mem::take(&mut self.open_bytes);
+        self.complete_bytes += bytes;
+        let bits = bytes as u64 * 8;
         let rate =
             bits.saturating_mul(u64::from(self.timescale().hz())) / u64::try_from(open.duration.max(1)).unwrap_or(1);
         self.totals.peak_bps = self.totals.peak_bps.max(rate);
@@ -450,7 +463,7 @@ impl Segmenter {
             kept <= longest + segment.duration
         });
         let drop = self.listed - keep.count();
-        self.segments.drain(..drop);
+        self.complete_bytes -= self.segments.drain(..drop).map(|segment| segment.len()).sum::<usize>();
         self.listed -= drop;
     }
 
@@ -459,15 +472,15 @@ impl Segmenter {
         if self.segments.len() < 2 {
             return false;
         }
-        self.segments.remove(0);
+        self.complete_bytes -= self.segments.remove(0).len();
         self.listed = self.listed.saturating_sub(1);
         true
     }
 
     /// Bytes of everything kept, and of the segment in the making alone.
     pub(super) fn bytes(&self) -> (usize, usize) {
-        let open = self.open.as_ref().map_or(0, Segment::len) + self.part.bytes;
-        (self.segments.iter().map(|segment| segment.len()).sum::<usize>() + open, open)
+        let open = self.open_bytes + self.part.bytes;
+        (self.complete_bytes + open, open)
     }
 
     fn date(&self, presented: i64, clock_offset: i64) -> WallTime {

@@ -137,13 +137,17 @@ impl Simulation {
     }
 
     fn look(&mut self) {
-        let Changes { windows, catalog } = self.presentation.take_changes();
+        let Changes { windows, catalog, bytes } = self.presentation.take_changes();
         for window in windows {
             if let Some(before) = self.windows.get(&window.rendition.id) {
                 assert_history_is_kept(before, &window);
             }
             assert_rules(&window);
             self.windows.insert(window.rendition.id, window);
+        }
+        if catalog.as_ref().is_some_and(|catalog| catalog.ended) {
+            let kept = |window: &Arc<Window>| window.segments.iter().map(|segment| segment.len()).sum::<usize>();
+            assert_eq!(bytes, self.windows.values().map(kept).sum::<usize>(), "bytes are counted as they come and go");
         }
         if let Some(catalog) = catalog {
             self.catalog = Some(catalog);

@@ -200,15 +200,12 @@ impl Meter {
 
     fn audio_report(&self, measured: &Measured, at_us: i64) -> AudioReport {
         let sums = measured.meter.recent(at_us);
-        let mut sound = None;
-        if let Format::Aac(config) = &measured.format {
-            sound = Some((config.sample_rate, config.channels));
-        }
+        let sound = measured.format.sound();
         AudioReport {
             codec: measured.format.codec_string(),
             format: words::format(&measured.format),
-            sample_rate: sound.map(|(rate, _)| rate),
-            channels: sound.map(|(_, channels)| channels),
+            sample_rate: sound.map(|sound| sound.sample_rate),
+            channels: sound.map(|sound| sound.channels),
             bitrate: sums.bitrate().map(|(average, _)| average),
             bitrate_target: self.announced.audio_bps,
             jitter_ms: millis(measured.meter.lateness.jitter_us(at_us)),

@@ -26,7 +26,8 @@ impl Stream {
             since: WallTime::from_micros(0),
             holder: "test".into(),
         };
-        let stream = Self::new(name, epoch, publisher, catalog.borrow().clone());
+        let kept = prometheus::IntGauge::new("kept", "Bytes.").expect("a good name");
+        let stream = Self::new(name, epoch, publisher, catalog.borrow().clone(), kept);
         Arc::new(Self { catalog, windows: RwLock::new(windows.into_iter().collect()), ..stream })
     }
 }

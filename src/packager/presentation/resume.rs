@@ -141,7 +141,7 @@ impl Presentation {
     pub(super) fn rejoin(&mut self, index: usize, unit: AccessUnit, now: WallTime) {
         let leads = self.leader == Some(index);
         let Some(entry) = self.tracks.get_mut(index) else { return };
-        if entry.segmenter.kind() == Kind::Video && !unit.sync {
+        if entry.segmenter.kind() == Kind::Video && !unit.sync || entry.segmenter.comes_too_early(&unit) {
             entry.undecodable += 1;
             return;
         }

@@ -109,10 +109,10 @@ fn repairs_are_told_by_kind_and_forgotten_as_recent() {
     let start = Instant::now();
     let mut meter = Meter::new(start);
     let mut repairs = Repairs::default();
-    repairs.add(Repair::Jump);
+    repairs.add(Repair::Jump, 20);
     meter.repaired(&repairs, start + Duration::from_secs(3));
-    repairs.add(Repair::AudioGap);
-    repairs.add(Repair::AudioGap);
+    repairs.add(Repair::AudioGap, 20);
+    repairs.add(Repair::AudioGap, 20);
     meter.repaired(&repairs, start + Duration::from_secs(13));
     let at = |seconds| {
         let report = meter.snapshot(start + Duration::from_secs(seconds), true, &RULES);

@@ -1,3 +1,5 @@
+//! Outages, silence and changes of format, over simulated publishers.
+
 use crate::media::{Format, Kind, RenditionId, Timescale, Track};
 use crate::packager::playlist::{dash, hls_media};
 use crate::packager::simulation::{START, Simulation, audio_track, payload, video_track};
