@@ -1,9 +1,11 @@
 //! The listeners: HTTP/1.1 and HTTP/2 over TCP, in the clear (with prior knowledge) and over TLS. Limits and the graceful stop live here.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::Request;
@@ -21,6 +23,7 @@ use tracing::{Instrument, debug, info, warn};
 
 use super::config::Config;
 use super::connection::{Activity, Counted, Verdict, WaitedFor, Watchdog, Watched};
+use super::gather::Gathered;
 use super::handler::Edge;
 use super::trace;
 
@@ -118,8 +121,8 @@ fn protocol(config: &Config) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // Between requests this is what closes the connection; within one, the watchdog is stricter.
-        .header_read_timeout(config.idle_timeout)
+        // The watchdog sees to that, without a timer for every request.
+        .header_read_timeout(None)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES)
         .half_close(false);
@@ -206,7 +209,7 @@ async fn connection(
     let activity = Arc::new(Activity::measuring(shared.edge.metrics.first_byte.clone()));
     let socket = Watched::new(socket, Arc::clone(&activity));
     match tls {
-        None => serve(&shared, socket, peer, activity).await,
+        None => serve(&shared, socket, peer, activity, |_| Poll::Ready(Ok(()))).await,
         Some(tls) => {
             let handshake = tokio::time::timeout(shared.edge.config.handshake_timeout, tls.accept(socket));
             let handshake = tokio::select! {
@@ -214,7 +217,11 @@ async fn connection(
                 done = handshake => Some(done),
             };
             match handshake {
-                Some(Ok(Ok(socket))) => serve(&shared, socket, peer, activity).await,
+                Some(Ok(Ok(socket))) => {
+                    let gathered = Gathered::new(socket);
+                    let drained = gathered.clone();
+                    serve(&shared, gathered, peer, activity, |cx| drained.poll_drain(cx)).await;
+                }
                 Some(Ok(Err(error))) => debug!(%peer, %error, "the TLS handshake failed"),
                 Some(Err(_)) => {
                     shared.edge.metrics.limits.handshake.inc();
@@ -227,8 +234,14 @@ async fn connection(
     gauge.dec();
 }
 
-async fn serve<S>(shared: &Arc<Shared>, socket: S, peer: SocketAddr, activity: Arc<Activity>)
-where
+/// Serves one connection. `drain` is called whenever the connection has done what it could, and writes what is left to be written.
+async fn serve<S>(
+    shared: &Arc<Shared>,
+    socket: S,
+    peer: SocketAddr,
+    activity: Arc<Activity>,
+    drain: impl Fn(&mut Context<'_>) -> Poll<io::Result<()>>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let edge = &shared.edge;
@@ -250,7 +263,15 @@ where
     let mut draining = false;
     loop {
         tokio::select! {
-            ended = connection.as_mut() => {
+            // The rest is looked at only where the connection has nothing to do, and needs no coin to be tossed.
+            biased;
+            ended = poll_fn(|cx| {
+                let polled = connection.as_mut().poll(cx);
+                match drain(cx) {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+                    _ => polled,
+                }
+            }) => {
                 if let Err(error) = ended {
                     debug!(%peer, error = %error, "a connection ended early");
                 }

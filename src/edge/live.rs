@@ -125,7 +125,7 @@ impl Edge {
         let facts = Facts {
             content_type: M3U8,
             caching: if blocked { Caching::targets(6, target) } else { Caching::Seconds(1) },
-            etag: format!("{}-{}{}", tag(&window.rendition), window.version, if directives.skip { "d" } else { "" }),
+            etag: format!("{}-{}{}", Tag(&window.rendition), window.version, if directives.skip { "d" } else { "" }),
             urgency: Some(1),
         };
         let text = if directives.skip { &window.rendered.delta } else { &window.rendered.full };
@@ -232,8 +232,12 @@ fn never_came() -> Response<Body> {
 }
 
 /// What a rendition's entity tags begin with.
-fn tag(rendition: &Rendition) -> String {
-    format!("{}-{}", rendition.epoch, rendition.id)
+struct Tag<'a>(&'a Rendition);
+
+impl std::fmt::Display for Tag<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.0.epoch, self.0.id)
+    }
 }
 
 fn media_facts(rendition: &Rendition, file: std::fmt::Arguments<'_>) -> Facts {
@@ -245,7 +249,7 @@ fn media_facts(rendition: &Rendition, file: std::fmt::Arguments<'_>) -> Facts {
     Facts {
         content_type: HeaderValue::from_static(content_type),
         caching: Caching::Immutable,
-        etag: format!("{}-{file}", tag(rendition)),
+        etag: format!("{}-{file}", Tag(rendition)),
         urgency: Some(urgency),
     }
 }

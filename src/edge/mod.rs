@@ -34,6 +34,8 @@ pub mod admin;
 #[cfg(feature = "server")]
 mod connection;
 #[cfg(feature = "server")]
+mod gather;
+#[cfg(feature = "server")]
 pub mod handler;
 #[cfg(feature = "server")]
 pub mod http;

@@ -18,6 +18,9 @@ pub(crate) const MPD: HeaderValue = HeaderValue::from_static("application/dash+x
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 const PRIORITY: HeaderName = HeaderName::from_static("priority");
 
+/// As many headers as an answer has, those included that the connection adds.
+const USUAL_HEADERS: usize = 16;
+
 /// How long an answer may be kept. Spec: ARCHITECTURE §5; RFC 8216bis Appendix B.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Caching {
@@ -65,18 +68,18 @@ pub(crate) struct Facts {
 pub(crate) fn text(headers: &HeaderMap, facts: Facts, text: impl FnOnce(bool) -> Bytes) -> Response<Body> {
     let gzip = negotiate::accepts_gzip(headers);
     // The two codings are two representations, and a strong tag names one.
-    let etag = format!("\"{}{}\"", facts.etag, if gzip { "z" } else { "" });
+    let etag = quoted(&facts.etag, if gzip { "z" } else { "" });
     let mut response = if negotiate::is_cached(headers, &etag) {
         with_status(StatusCode::NOT_MODIFIED, Body::empty())
     } else {
-        let mut response = Response::new(Body::from(text(gzip)));
+        let mut response = with_status(StatusCode::OK, Body::from(text(gzip)));
         if gzip {
             response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         response
     };
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-    describe(response, &facts, &etag)
+    describe(response, &facts, etag)
 }
 
 /// Finished media: ranges, validation, exact length. The slices go out as they are.
@@ -86,12 +89,12 @@ pub(crate) fn media(
     len: u64,
     slices: impl Iterator<Item = Bytes>,
 ) -> Response<Body> {
-    let etag = format!("\"{}\"", facts.etag);
+    let etag = quoted(&facts.etag, "");
     if negotiate::is_cached(headers, &etag) {
-        return describe(with_status(StatusCode::NOT_MODIFIED, Body::empty()), &facts, &etag);
+        return describe(with_status(StatusCode::NOT_MODIFIED, Body::empty()), &facts, etag);
     }
     let mut response = match negotiate::extent(headers, &etag, len) {
-        Extent::Whole => Response::new(slices.collect()),
+        Extent::Whole => with_status(StatusCode::OK, slices.collect()),
         Extent::Bytes(range) => {
             let line = format!("bytes {}-{}/{len}", range.start, range.end.saturating_sub(1));
             let mut response = with_status(StatusCode::PARTIAL_CONTENT, Body::Slices(cut(slices, range)));
@@ -106,16 +109,16 @@ pub(crate) fn media(
         }
     };
     response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    describe(response, &facts, &etag)
+    describe(response, &facts, etag)
 }
 
 /// Media in the making: of unknown length, so without ranges.
 pub(crate) fn growing(facts: &Facts, body: Body) -> Response<Body> {
-    let etag = format!("\"{}\"", facts.etag);
-    describe(Response::new(body), facts, &etag)
+    let etag = quoted(&facts.etag, "");
+    describe(with_status(StatusCode::OK, body), facts, etag)
 }
 
-fn describe(mut response: Response<Body>, facts: &Facts, etag: &str) -> Response<Body> {
+fn describe(mut response: Response<Body>, facts: &Facts, etag: String) -> Response<Body> {
     let not_modified = response.status() == StatusCode::NOT_MODIFIED;
     let headers = response.headers_mut();
     if !not_modified {
@@ -123,12 +126,28 @@ fn describe(mut response: Response<Body>, facts: &Facts, etag: &str) -> Response
     }
     headers.insert(header::CACHE_CONTROL, facts.caching.value());
     if !facts.etag.is_empty() {
-        set(headers, header::ETAG, etag);
+        // The string becomes the value, without a copy.
+        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(etag)) {
+            headers.insert(header::ETAG, value);
+        }
     }
-    if let Some(urgency) = facts.urgency {
-        set(headers, PRIORITY, &format!("u={urgency}"));
+    match facts.urgency {
+        Some(1) => _ = headers.insert(PRIORITY, HeaderValue::from_static("u=1")),
+        Some(2) => _ = headers.insert(PRIORITY, HeaderValue::from_static("u=2")),
+        Some(urgency) => set(headers, PRIORITY, &format!("u={urgency}")),
+        None => {}
     }
     response
+}
+
+/// An opaque tag and its suffix as a strong entity tag.
+fn quoted(tag: &str, suffix: &str) -> String {
+    let mut text = String::with_capacity(tag.len() + suffix.len() + 2);
+    text.push('"');
+    text.push_str(tag);
+    text.push_str(suffix);
+    text.push('"');
+    text
 }
 
 /// A short text that is never kept: health, time.
@@ -193,6 +212,8 @@ pub(crate) fn finish(method: &Method, mut response: Response<Body>) -> Response<
 pub(crate) fn with_status(status: StatusCode, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
+    // All headers find room at once: growing means sorting them in again.
+    *response.headers_mut() = HeaderMap::with_capacity(USUAL_HEADERS);
     response
 }
 

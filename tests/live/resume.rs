@@ -121,6 +121,10 @@ fn when_nobody_comes_back_the_playlist_ends() {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "two seconds of silence are what is tested; there is no condition to wait for"
+)]
 fn a_frozen_publisher_is_taken_over_from_and_a_live_one_is_not() {
     let server = Server::resuming("30s");
     let mut first = Publisher::ffmpeg_looping(&server.publish_url("show"), &Source::default());
