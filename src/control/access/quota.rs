@@ -16,7 +16,7 @@ pub(super) struct Quota {
     in_use: Mutex<InUse>,
 }
 
-/// A place in a [`Quota`]; dropping it gives it back.
+/// A place in a quota; dropping it gives it back.
 #[derive(Debug)]
 pub struct Lease {
     quota: Arc<Quota>,

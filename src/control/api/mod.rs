@@ -1,5 +1,5 @@
 //! REST below `/api/v1/`. The OpenAPI document is made from the handlers. Reading is open; what changes something, or tells of keys, needs
-//! [authority].
+//! authority.
 //!
 //! Specifications: OpenAPI 3.1, RFC 9457 (problem details).
 
