@@ -12,7 +12,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// Which limit a publisher passed; the text is shown to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Exceeded {
-    /// Bits a second over the last five seconds.
+    /// Bits a second over the last ten seconds.
     #[error("{is} kbit/s over {} s, the most for this stream is {most} kbit/s: lower the bit rate", WINDOW.as_secs())]
     Bitrate {
         /// Measured, kbit/s.
