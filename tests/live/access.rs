@@ -182,7 +182,7 @@ fn a_callback_that_is_down_lets_everybody_in_where_the_configuration_says_so() {
 
 #[test]
 fn a_publisher_is_kicked_and_its_key_taken_back() {
-    let server = Server::start();
+    let server = Server::resuming("30s");
     let made = post(&server, "/api/v1/keys", &json!({"stream": "live/show"}));
     let made: Value = serde_json::from_str(&made.text()).expect("JSON");
     let url = server.publish_url(made["stream_key"].as_str().expect("a key"));

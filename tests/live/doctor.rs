@@ -50,7 +50,7 @@ const X264: [&str; 6] = ["-c:v", "libx264", "-preset", "ultrafast", "-threads", 
 
 #[test]
 fn a_good_publisher_is_healthy_and_described() {
-    let server = Server::start();
+    let server = Server::resuming("30s");
     let mut publisher = Publisher::ffmpeg(&server.publish_url("show"), &Source::default());
     let report = report(&server, "show", "a report of ten seconds", |report| seconds(report) > 10.0);
     let video = &report["video"];
@@ -256,11 +256,11 @@ fn a_trace_can_be_followed_through_the_log() {
     let line = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let answer =
         http::get_with(server.http(), "/t/a-secret-token/live/show/index.m3u8?key=secret", &[("traceparent", line)]);
-    assert_eq!(answer.status, 404);
+    assert_eq!(answer.status, 403);
     server.process().wait_for_log("0af7651916cd43dd8448eb211c80319c", Duration::from_secs(10));
     let log = server.process().log();
     let traced = log.lines().find(|line| line.contains("0af7651916cd43dd8448eb211c80319c")).expect("it is there");
-    for part in ["connection=", "id=", "b7ad6b7169203331", "status=404"] {
+    for part in ["connection=", "id=", "b7ad6b7169203331", "status=403"] {
         assert!(traced.contains(part), "no {part} in {traced}");
     }
     assert!(!log.contains("secret"), "paths stay out of the log: {log}");

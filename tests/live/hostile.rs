@@ -393,7 +393,7 @@ fn refusals_carry_a_code_and_words() {
         ("live", "locked", "Unauthorized", "needs a key"),
         ("live", "locked?key=", "Unauthorized", "needs a key"),
         ("live", "locked?key=rk_wrong", "Unauthorized", "not one of live/locked"),
-        ("live", "locked?token=a.b.c", "Unauthorized", "tokens are not accepted"),
+        ("live", "locked?token=a.b.c", "Unauthorized", "not one that this server takes"),
         ("live", &paste, "Start", "publishing"),
     ] {
         let (said, description) = Peer::dial(server.rtmp()).publish(app, key);

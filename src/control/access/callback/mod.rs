@@ -140,6 +140,10 @@ impl Metrics {
         let help = "Publishers that the access callback was to decide about, by outcome.";
         let requests = IntCounterVec::new(Opts::new("rillcast_callback_requests_total", help), &["outcome"])?;
         registry.register(Box::new(requests.clone()))?;
+        for outcome in ["yes", "no", "failure", "open", "cached"] {
+            // Alerts want a zero, not a series that is not there.
+            requests.with_label_values(&[outcome]);
+        }
         Ok(Self(requests))
     }
 
