@@ -145,9 +145,9 @@ impl Edge {
         let mut window = Arc::clone(&cell.borrow());
         // The next part's name was given away by EXT-X-PRELOAD-HINT: whoever asks for it early gets it the moment it is whole
         // (RFC 8216bis §6.2.6).
-        let hinted = number == window.next_part && !window.ended && !window.waiting;
+        let hinted = number == window.next_part && !window.ended;
         if hinted {
-            let decided = |window: &Window| window.next_part > number || window.ended || window.waiting;
+            let decided = |window: &Window| window.next_part > number || window.ended;
             window = match self.hold(&mut cell, asked, &window.rendition.config, decided).await {
                 Ok(window) => window,
                 Err(Unmet::TooLong | Unmet::Gone) => return never_came(),

@@ -93,9 +93,7 @@ fn write(text: &mut String, window: &Window, reports: &[Report], delta: bool) ->
     if window.ended {
         return writeln!(text, "#EXT-X-ENDLIST");
     }
-    if !window.waiting {
-        writeln!(text, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"p{}.m4s\"", window.next_part)?;
-    }
+    writeln!(text, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"p{}.m4s\"", window.next_part)?;
     for report in reports {
         write!(text, "#EXT-X-RENDITION-REPORT:URI=\"../{}/index.m3u8\",LAST-MSN={}", report.id, report.last_msn)?;
         match report.last_part {

@@ -53,7 +53,7 @@ fn the_same_encoder_goes_on_behind_gaps_without_a_discontinuity() {
 }
 
 #[test]
-fn while_nobody_publishes_the_playlist_moves_on_and_hints_at_nothing() {
+fn while_nobody_publishes_the_playlist_moves_on_and_hints_at_what_comes_next() {
     let mut simulation = Simulation::new(Config::default());
     simulation.stream(7.0, (30, 1), 60, true, &BOTH);
     let before = simulation.windows[&VIDEO].next_part;
@@ -61,7 +61,8 @@ fn while_nobody_publishes_the_playlist_moves_on_and_hints_at_nothing() {
     let window = &simulation.windows[&VIDEO];
     let playlist = text(window);
     assert_eq!(playlist.matches("#EXT-X-GAP\n").count(), 2, "{playlist}");
-    assert!(!playlist.contains("PRELOAD-HINT") && !playlist.contains("ENDLIST"), "{playlist}");
+    let hint = format!("PRELOAD-HINT:TYPE=PART,URI=\"p{}.m4s\"", window.next_part);
+    assert!(playlist.contains(&hint) && !playlist.contains("ENDLIST"), "{playlist}");
     assert!(playlist.contains("#EXT-X-VERSION:8\n"), "{playlist}");
     assert!(window.next_part > before, "what had come was completed");
     simulation.finish();
