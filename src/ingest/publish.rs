@@ -145,6 +145,7 @@ pub struct Grant {
     pub lease: Option<Lease>,
 }
 
+#[cfg(feature = "server")]
 impl Grant {
     /// An unlimited yes.
     pub fn new(holder: impl Into<String>) -> Self {
