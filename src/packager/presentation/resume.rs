@@ -121,7 +121,8 @@ impl Presentation {
                 let end = self.idle.unwrap_or(0);
                 let here = now.micros().saturating_sub(self.clock.offset());
                 let start = here.clamp(end.saturating_add(LEAST_GAP_MICROS), end.saturating_add(MOST_GAP_MICROS));
-                let base = start.saturating_sub(source.micros(unit.pts));
+                // Decoding times are not negative on a publisher's own timeline, and must not become so on this one.
+                let base = start.saturating_sub(source.micros(unit.pts)).max(0);
                 *self.base.insert(base)
             }
         };

@@ -232,3 +232,20 @@ fn deeper_reordering_than_before_begins_behind_the_gap_all_the_same() {
         assert!(!simulation.windows[&VIDEO].waiting);
     }
 }
+
+/// Found by fuzzing: the first picture after the outage is presented later after its decoding than the stream is old.
+#[test]
+fn deep_reordering_in_the_first_moment_of_a_stream_does_not_begin_before_it() {
+    for (known, delay) in [(0, 3_000), (900, 9_000)] {
+        let mut simulation = Simulation::new(Config::default());
+        let tracks = [(); 2].map(|()| simulation.add(video_track()));
+        simulation.push(tracks[1], known, known, true, 100, Timescale::NINETY_KHZ);
+        simulation.outage(0, 1);
+        simulation.shift = 0;
+        for index in [0, 1] {
+            simulation.presentation.rejoin_track(index, video_track()).expect("a good track");
+        }
+        simulation.push(tracks[0], 0, delay, true, 100, Timescale::NINETY_KHZ);
+        simulation.finish();
+    }
+}
