@@ -27,6 +27,7 @@ pub mod presentation;
 mod presentation_tests;
 #[cfg(any(test, fuzzing))]
 pub mod rules;
+pub mod saved;
 mod segmenter;
 #[cfg(feature = "server")]
 pub mod sequence;
