@@ -405,6 +405,30 @@ mod tests {
         assert_eq!(epochs, [since, since.next(), since.next().next()]);
     }
 
+    /// A disk that reserves no more numbers must end the stream rather than let its numbers be used twice.
+    #[tokio::test]
+    async fn a_publisher_that_outruns_the_reserved_numbers_is_sent_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::new(Arc::default(), Sequences::new(folder.path()), limits(), Metrics::for_test());
+        let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
+        let info = PublisherInfo { protocol: "rtmp", peer, since: now(), holder: "test".into() };
+        let mut publisher = registry.publish("live/me".parse().unwrap(), info, Takeover::default()).await.unwrap();
+        std::fs::remove_dir_all(folder.path().join("sequences")).unwrap();
+        std::fs::write(folder.path().join("sequences"), "no folder any more").unwrap();
+        let mut writer = publisher.add_track(init(Kind::Video, 0).track.clone()).unwrap();
+        let mut write = |number: i64| {
+            let (dts, data) = (number * 180_000, [0; 4][..].into());
+            writer.write(AccessUnit { dts, pts: dts, sync: true, captions: false, data }, now())
+        };
+        let refused = (0..2_000).find_map(|number| Some((number, write(number).err()?)));
+        let (number, error) = refused.expect("1,000 numbers were reserved");
+        assert!(matches!(error, WriteError::TooFast), "{error}");
+        assert!((990..=1_001).contains(&number), "segment {number}");
+        assert_eq!(registry.metrics.hits.numbers.get(), 1);
+        let last = publisher.stream().windows()[0].open_msn;
+        assert!(last <= 1_000, "no number is shown that is not reserved: {last}");
+    }
+
     #[tokio::test]
     async fn limits_that_are_hit_are_counted() {
         let folder = tempfile::tempdir().unwrap();

@@ -49,3 +49,6 @@ pub enum Refused {
     #[error("[packager] has changed since")]
     Config,
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,11 @@ const OFF_BY_S = 0.15;
 const KEEP_AHEAD_S = 0.5;
 const NEARLY_DRY_S = 0.2;
 
-const retry = (maxNumRetry) => ({ maxNumRetry, retryDelayMs: 300, maxRetryDelayMs: 2000, backoff: "exponential" });
+// A server that is restarted refuses connections for some seconds (code 0), which hls.js by itself takes for the end.
+const retry = (maxNumRetry) => ({
+  maxNumRetry, retryDelayMs: 300, maxRetryDelayMs: 1000, backoff: "exponential",
+  shouldRetry: (policy, count, isTimeout, response, usual) => usual || (count < policy.maxNumRetry && response?.code === 0),
+});
 
 /** The settings that keep hls.js near the live edge. PART-HOLD-BACK of the playlist sets the distance, so none is named here. */
 export const HLS_CONFIG = {
@@ -49,9 +53,9 @@ export const HLS_CONFIG = {
   // CMAF needs no remuxing: a worker would only add a copy, and a blob: source to the content security policy.
   enableWorker: false,
   // A blocking reload is held for up to three target durations; giving up earlier would turn a pause of the publisher into an error.
-  playlistLoadPolicy: { default: { maxTimeToFirstByteMs: 16000, maxLoadTimeMs: 20000, timeoutRetry: retry(4), errorRetry: retry(8) } },
+  playlistLoadPolicy: { default: { maxTimeToFirstByteMs: 16000, maxLoadTimeMs: 20000, timeoutRetry: retry(4), errorRetry: retry(30) } },
   manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 5000, maxLoadTimeMs: 8000, timeoutRetry: retry(1), errorRetry: retry(1) } },
-  fragLoadPolicy: { default: { maxTimeToFirstByteMs: 9000, maxLoadTimeMs: 20000, timeoutRetry: retry(3), errorRetry: retry(5) } },
+  fragLoadPolicy: { default: { maxTimeToFirstByteMs: 9000, maxLoadTimeMs: 20000, timeoutRetry: retry(3), errorRetry: retry(30) } },
 };
 
 /**
