@@ -36,6 +36,14 @@ const players = {
     });
     hls.on(window.Hls.Events.ERROR, (_, data) => { if (data.fatal) fatal(`hls.js: ${data.type} ${data.details} ${data.response?.code ?? ""}`); });
     hls.on(window.Hls.Events.MANIFEST_PARSED, () => video.play());
+    // hls.js 1.7.4 jumps over gaps that it has met one by one, and not over those that it finds in the first playlist after an outage.
+    hls.on(window.Hls.Events.BUFFER_APPENDED, () => {
+      const { buffered, currentTime, readyState, seeking } = video;
+      if (readyState > 2 || seeking) return;
+      for (let i = 0; i < buffered.length; i++) {
+        if (buffered.start(i) > currentTime + 0.1) return void (video.currentTime = buffered.start(i) + 0.05);
+      }
+    });
     window.ownLatency = () => hls.latency || null;
     hls.loadSource(url);
     hls.attachMedia(video);

@@ -8,6 +8,8 @@
 
 const POLL_FIRST_MS = 700;
 const POLL_MAX_MS = 2000;
+// So soon after a picture the stream is likely to be back in a moment: a server that is restarted, or has crashed.
+const SOON_MS = 60000;
 const WATCH_MS = 250;
 // Further behind than this, playing faster would take too long: jump.
 const JUMP_BEHIND_S = 4;
@@ -27,11 +29,7 @@ const OFF_BY_S = 0.15;
 const KEEP_AHEAD_S = 0.5;
 const NEARLY_DRY_S = 0.2;
 
-// A server that is restarted refuses connections for some seconds (code 0), which hls.js by itself takes for the end.
-const retry = (maxNumRetry) => ({
-  maxNumRetry, retryDelayMs: 300, maxRetryDelayMs: 1000, backoff: "exponential",
-  shouldRetry: (policy, count, isTimeout, response, usual) => usual || (count < policy.maxNumRetry && response?.code === 0),
-});
+const retry = (maxNumRetry) => ({ maxNumRetry, retryDelayMs: 300, maxRetryDelayMs: 2000, backoff: "exponential" });
 
 /** The settings that keep hls.js near the live edge. PART-HOLD-BACK of the playlist sets the distance, so none is named here. */
 export const HLS_CONFIG = {
@@ -53,9 +51,9 @@ export const HLS_CONFIG = {
   // CMAF needs no remuxing: a worker would only add a copy, and a blob: source to the content security policy.
   enableWorker: false,
   // A blocking reload is held for up to three target durations; giving up earlier would turn a pause of the publisher into an error.
-  playlistLoadPolicy: { default: { maxTimeToFirstByteMs: 16000, maxLoadTimeMs: 20000, timeoutRetry: retry(4), errorRetry: retry(30) } },
+  playlistLoadPolicy: { default: { maxTimeToFirstByteMs: 16000, maxLoadTimeMs: 20000, timeoutRetry: retry(4), errorRetry: retry(8) } },
   manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 5000, maxLoadTimeMs: 8000, timeoutRetry: retry(1), errorRetry: retry(1) } },
-  fragLoadPolicy: { default: { maxTimeToFirstByteMs: 9000, maxLoadTimeMs: 20000, timeoutRetry: retry(3), errorRetry: retry(30) } },
+  fragLoadPolicy: { default: { maxTimeToFirstByteMs: 9000, maxLoadTimeMs: 20000, timeoutRetry: retry(3), errorRetry: retry(5) } },
 };
 
 /**
@@ -83,6 +81,7 @@ export class LiveSession extends EventTarget {
     this.endedEpoch = null;
     this.clockOffset = 0;
     this.moved = { time: 0, at: performance.now() };
+    this.playedAt = -Infinity;
     this.tries = 0;
     this.run = 0;
     this.asking = false;
@@ -224,7 +223,8 @@ export class LiveSession extends EventTarget {
       }
       this.#enter(found);
       this.tries = 0;
-      delay = delay < POLL_FIRST_MS ? POLL_FIRST_MS : Math.min(POLL_MAX_MS, delay * 1.4);
+      const most = performance.now() - this.playedAt < SOON_MS ? POLL_FIRST_MS : POLL_MAX_MS;
+      delay = delay < POLL_FIRST_MS ? POLL_FIRST_MS : Math.min(most, delay * 1.4);
     }
   }
 
@@ -354,6 +354,7 @@ export class LiveSession extends EventTarget {
     if (video.currentTime !== this.moved.time || (video.paused && this.state !== "starting")) {
       this.moved = { time: video.currentTime, at: now };
       if (!video.paused && !video.seeking && video.readyState > 2) {
+        this.playedAt = now;
         this.#setStalled(false);
         if (this.state === "waiting") this.#enter("live");
         this.#keepPace();
