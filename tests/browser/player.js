@@ -15,11 +15,13 @@ function load(library) {
 }
 
 // As docs/players.md says: a server that is restarted refuses connections for some seconds, which hls.js by itself takes for the end.
-const again = (times) => ({
-  maxNumRetry: times, retryDelayMs: 500, maxRetryDelayMs: 1000, backoff: "linear",
-  shouldRetry: (policy, count, isTimeout, response, usual) => usual || (count < policy.maxNumRetry && response?.code === 0),
+const again = (times, codes) => ({
+  maxNumRetry: times, retryDelayMs: 500, maxRetryDelayMs: 500, backoff: "linear",
+  shouldRetry: (policy, count, isTimeout, response, usual) => usual || (count < policy.maxNumRetry && codes.includes(response?.code)),
 });
-const patient = (firstByteMs) => ({ default: { maxTimeToFirstByteMs: firstByteMs, maxLoadTimeMs: 20000, timeoutRetry: again(4), errorRetry: again(40) } });
+const patient = (firstByteMs, codes = [0]) => ({
+  default: { maxTimeToFirstByteMs: firstByteMs, maxLoadTimeMs: 20000, timeoutRetry: again(4, codes), errorRetry: again(60, codes) },
+});
 
 const players = {
   async hls() {
@@ -30,11 +32,16 @@ const players = {
       maxLiveSyncPlaybackRate: 1.2,
       // hls.js 1.7.4 can wedge itself when it sets MediaSource.duration while it appends; see web/public/assets/live.js.
       liveDurationInfinity: true,
-      manifestLoadPolicy: patient(10000),
+      // After a crash there is nothing to play before the publisher is back.
+      manifestLoadPolicy: patient(10000, [0, 404]),
       playlistLoadPolicy: patient(16000),
       fragLoadPolicy: patient(10000),
     });
-    hls.on(window.Hls.Events.ERROR, (_, data) => { if (data.fatal) fatal(`hls.js: ${data.type} ${data.details} ${data.response?.code ?? ""}`); });
+    hls.on(window.Hls.Events.ERROR, (_, data) => {
+      // After a crash the epoch is another one; only the multivariant playlist knows its name.
+      if (data.response?.code === 404 && ["levelLoadError", "audioTrackLoadError"].includes(data.details)) return hls.loadSource(url);
+      if (data.fatal) fatal(`hls.js: ${data.type} ${data.details} ${data.response?.code ?? ""}`);
+    });
     hls.on(window.Hls.Events.MANIFEST_PARSED, () => video.play());
     // hls.js 1.7.4 jumps over gaps that it has met one by one, and not over those that it finds in the first playlist after an outage.
     hls.on(window.Hls.Events.BUFFER_APPENDED, () => {

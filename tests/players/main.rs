@@ -250,6 +250,11 @@ fn hls_js_plays_through_a_restart_of_the_server() {
 }
 
 #[test]
+fn hls_js_plays_through_a_crash_of_the_server() {
+    assert_plays_through_a_restart(Player::HlsJs, "/live/clock/index.m3u8", Going::Killed, "hls.js through a crash");
+}
+
+#[test]
 fn dash_js_plays_through_a_restart_of_the_server() {
     let name = "dash.js through a restart";
     assert_plays_through_a_restart(Player::DashJs, "/live/clock/manifest.mpd", Going::Stopped, name);
