@@ -208,10 +208,11 @@ impl Registry {
 
     /// Returns for how long the stream waits for its publisher.
     fn take_up_one(self: &Arc<Self>, name: &StreamName, path: &Path, room: &mut u64) -> Result<Duration, NotResumed> {
-        let most =
-            (self.config.max_bytes.as_u64() + OVERHEAD_BYTES + MAX_HEADER_BYTES as u64).min(*room + OVERHEAD_BYTES);
+        let largest = self.config.max_bytes.as_u64().saturating_add(MAX_HEADER_BYTES as u64);
+        let most = largest.min(*room).saturating_add(OVERHEAD_BYTES);
         let mut file = Vec::new();
-        let read = std::fs::File::open(path).and_then(|opened| opened.take(most + 1).read_to_end(&mut file));
+        let read =
+            std::fs::File::open(path).and_then(|opened| opened.take(most.saturating_add(1)).read_to_end(&mut file));
         // Before anything is made of it: it must not be found again by a start after a crash.
         std::fs::remove_file(path)?;
         read?;
