@@ -1,7 +1,8 @@
 //! The server as a value: wires ingest, packager, edge and control, and stops them in the right order.
 //!
 //! Order matters in three places. Ports are bound before anything is announced, so that what the ports file says is true. Publishers stop
-//! before viewers do, so that what viewers get, and what the next start takes up, is complete. Nothing is read from a peer before every part it could reach exists.
+//! before viewers do, so that what viewers get, and what the next start takes up, is complete. Nothing is read from a peer before every
+//! part it could reach exists.
 
 mod reload;
 mod wiring;
