@@ -1,7 +1,8 @@
 //! The server as a value: wires ingest, packager, edge and control, and stops them in the right order.
 //!
 //! Order matters in three places. Ports are bound before anything is announced, so that what the ports file says is true. Publishers stop
-//! before viewers do, so that viewers get the end of the stream. Nothing is read from a peer before every part it could reach exists.
+//! before viewers do, so that what viewers get, and what the next start takes up, is complete. Nothing is read from a peer before every
+//! part it could reach exists.
 
 mod reload;
 mod wiring;
@@ -32,19 +33,23 @@ use crate::edge::{self, Edge};
 use crate::ingest;
 use crate::ingest::report::{Board, Rules};
 use crate::packager;
-use crate::packager::live::{Limits, Registry};
+use crate::packager::live::{Limits, Registry, Shelf};
 use crate::packager::sequence::Sequences;
 
 /// Streams at a time. Each may keep `packager.max_bytes`; the limit on RTMP connections is lower by default.
 const MAX_STREAMS: usize = 10_000;
 /// The ingest report of a publisher that went is kept while its stream waits, and this much longer: the wait begins after its last access unit.
 const REPORT_GRACE: Duration = Duration::from_secs(60);
+/// What a stop may spend on putting windows on disk, while viewers finish.
+const PUT_DOWN_LIMIT: Duration = Duration::from_secs(5);
 
 /// A running server. Dropping it does not stop it; [`run_until_signal`](Self::run_until_signal) does, or [`stop`](Self::stop).
 pub struct App {
     ports: BTreeMap<&'static str, SocketAddr>,
     http: edge::http::Server,
     edge: Arc<Edge>,
+    registry: Arc<Registry>,
+    shelf: Shelf,
     publishers: JoinHandle<()>,
     stop_publishers: CancellationToken,
     stop_admin: CancellationToken,
@@ -87,6 +92,10 @@ impl App {
             Limits { max_streams: MAX_STREAMS, resume_window: config.ingest.resume_window },
             packager::live::Metrics::register(&metrics)?,
         );
+        // Viewers and publishers who come meanwhile wait in the listeners' queues.
+        let shelf = Shelf::new(&config.data_dir, config.ingest.resume_max_bytes.as_u64());
+        let (taking_up, from) = (Arc::clone(&registry), shelf.clone());
+        tokio::task::spawn_blocking(move || taking_up.take_up(&from)).await?;
         let keys = Arc::new(KeyStore::new(&config.data_dir));
         let keys_exist = !keys.list()?.is_empty();
         let callback_metrics = callback::Metrics::register(&metrics)?;
@@ -125,7 +134,7 @@ impl App {
         let stop_publishers = CancellationToken::new();
         let context = ingest::rtmp::server::Context {
             config: config.ingest.rtmp.clone(),
-            registry,
+            registry: Arc::clone(&registry),
             authorise: Arc::new(wiring::Publishers(access)),
             metrics: ingest_metrics,
             reports,
@@ -133,7 +142,19 @@ impl App {
         let publishers = tokio::spawn(ingest::rtmp::server::serve(rtmp, context, stop_publishers.clone()));
         edge.set_ready(true);
         info!(?ports, "serving");
-        Ok(Self { ports, http: server, edge, publishers, stop_publishers, stop_admin, reloader, hangups, keys_exist })
+        Ok(Self {
+            ports,
+            http: server,
+            edge,
+            registry,
+            shelf,
+            publishers,
+            stop_publishers,
+            stop_admin,
+            reloader,
+            hangups,
+            keys_exist,
+        })
     }
 
     /// The bound addresses by name: `rtmp`, `http`, `https`, `admin`.
@@ -215,12 +236,14 @@ impl App {
         Ok(())
     }
 
-    /// Ends every stream, lets what is being sent to viewers finish within `edge.shutdown_grace`, and returns.
+    /// Interrupts every stream and puts its window on disk for the next start, lets what is being sent to viewers finish within
+    /// `edge.shutdown_grace`, and returns.
     pub async fn stop(self) {
         self.edge.set_ready(false);
+        self.registry.begin_stop();
         self.stop_publishers.cancel();
         let _ = self.publishers.await;
-        self.http.stop().await;
+        tokio::join!(self.http.stop(), self.registry.put_down(&self.shelf, PUT_DOWN_LIMIT));
         // Last: whoever looks at metrics sees the end of everything else.
         self.stop_admin.cancel();
         info!("stopped");

@@ -10,23 +10,27 @@
 //! comes out as a new [`Window`] in a watch cell. Viewers never talk to the publisher: they look at the newest window, or wait on the cell.
 
 mod life;
+mod restart;
+mod stream;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
-use tokio::sync::watch;
 
 use self::life::Life;
 pub use self::life::{Publisher, TrackWriter};
-use super::presentation::{self, Changes};
+pub use self::restart::Shelf;
+use self::stream::Seat;
+pub use self::stream::{State, Stream};
+use super::presentation;
 use super::sequence::Sequences;
-use super::{Catalog, Config, Presentation, Window};
-use crate::media::{Epoch, RenditionId, StreamName, WallTime};
+use super::{Config, Presentation};
+use crate::media::{Epoch, StreamName, WallTime};
 
 /// A running publisher that has brought nothing for so long is taken for dead by the next one with the same credential.
 const SILENT_MICROS: i64 = 2_000_000;
@@ -193,145 +197,6 @@ struct Listed {
     stream: Arc<Stream>,
     /// What publishers write to; `None` while its numbers are being reserved.
     life: Option<Arc<Life>>,
-}
-
-/// Whether a stream has a publisher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// It is being published.
-    Live,
-    /// Nobody publishes it; somebody may yet.
-    Waiting,
-    /// It is over.
-    Ended,
-}
-
-/// One epoch of a stream (live, waiting, or ended a short while ago), as viewers see it.
-#[derive(Debug)]
-pub struct Stream {
-    name: StreamName,
-    epoch: Epoch,
-    seat: Mutex<Seat>,
-    /// Counts publishers; the newest one's turn it is.
-    turn: AtomicU64,
-    /// When media came last, Unix microseconds.
-    last_media: AtomicI64,
-    /// Which turn must end, and why.
-    stop: watch::Sender<Option<(u64, String)>>,
-    catalog: watch::Sender<Arc<Catalog>>,
-    windows: RwLock<BTreeMap<RenditionId, watch::Sender<Arc<Window>>>>,
-    kept: Kept,
-}
-
-/// One stream's share of `rillcast_media_bytes`, given back with the stream.
-#[derive(Debug)]
-struct Kept {
-    gauge: IntGauge,
-    bytes: AtomicI64,
-}
-
-impl Kept {
-    fn set(&self, bytes: usize) {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.gauge.add(bytes - self.bytes.swap(bytes, Ordering::Relaxed));
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.gauge.sub(*self.bytes.get_mut());
-    }
-}
-
-/// Who publishes, or did last.
-#[derive(Debug)]
-struct Seat {
-    info: PublisherInfo,
-    taken: bool,
-}
-
-impl Stream {
-    fn new(name: StreamName, epoch: Epoch, info: PublisherInfo, catalog: Arc<Catalog>, kept: IntGauge) -> Self {
-        Self {
-            name,
-            epoch,
-            last_media: AtomicI64::new(info.since.micros()),
-            seat: Mutex::new(Seat { info, taken: true }),
-            turn: AtomicU64::new(0),
-            stop: watch::Sender::new(None),
-            catalog: watch::Sender::new(catalog),
-            windows: RwLock::default(),
-            kept: Kept { gauge: kept, bytes: AtomicI64::new(0) },
-        }
-    }
-
-    /// APP/NAME.
-    pub fn name(&self) -> &StreamName {
-        &self.name
-    }
-
-    /// The life that this is; it never changes, a new life is a new `Stream`.
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
-    /// Who brings it, or did last.
-    pub fn publisher(&self) -> PublisherInfo {
-        self.seat.lock().info.clone()
-    }
-
-    /// Whether it has a publisher.
-    pub fn state(&self) -> State {
-        match (self.has_ended(), self.seat.lock().taken) {
-            (true, _) => State::Ended,
-            (false, true) => State::Live,
-            (false, false) => State::Waiting,
-        }
-    }
-
-    /// Sends the publisher away; it is told `words`. The stream waits for another one.
-    pub fn stop(&self, words: impl Into<String>) {
-        self.stop.send_replace(Some((self.turn.load(Ordering::Acquire), words.into())));
-    }
-
-    /// Watches renditions, rates, periods and the end.
-    pub fn catalog(&self) -> watch::Receiver<Arc<Catalog>> {
-        self.catalog.subscribe()
-    }
-
-    /// Nobody publishes it any more, and nobody will.
-    pub fn has_ended(&self) -> bool {
-        self.catalog.borrow().ended
-    }
-
-    /// Watches one rendition. `None` where there is no such rendition (yet).
-    pub fn window(&self, id: RenditionId) -> Option<watch::Receiver<Arc<Window>>> {
-        self.windows.read().get(&id).map(watch::Sender::subscribe)
-    }
-
-    /// The newest window of every rendition, video first.
-    pub fn windows(&self) -> Vec<Arc<Window>> {
-        self.windows.read().values().map(|cell| cell.borrow().clone()).collect()
-    }
-
-    fn publish(&self, changes: Changes) {
-        if !changes.windows.is_empty() {
-            self.kept.set(changes.bytes);
-        }
-        // What is announced must be known before it can be asked for.
-        if let Some(catalog) = changes.catalog {
-            self.catalog.send_replace(catalog);
-        }
-        for window in changes.windows {
-            let id = window.rendition.id;
-            let _ = window.published.set(std::time::Instant::now());
-            if let Some(cell) = self.windows.read().get(&id) {
-                cell.send_replace(window);
-                continue;
-            }
-            self.windows.write().insert(id, watch::Sender::new(window));
-        }
-    }
 }
 
 impl Registry {
@@ -538,6 +403,30 @@ mod tests {
         }
         let since = Epoch::starting(since);
         assert_eq!(epochs, [since, since.next(), since.next().next()]);
+    }
+
+    /// A disk that reserves no more numbers must end the stream rather than let its numbers be used twice.
+    #[tokio::test]
+    async fn a_publisher_that_outruns_the_reserved_numbers_is_sent_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::new(Arc::default(), Sequences::new(folder.path()), limits(), Metrics::for_test());
+        let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
+        let info = PublisherInfo { protocol: "rtmp", peer, since: now(), holder: "test".into() };
+        let mut publisher = registry.publish("live/me".parse().unwrap(), info, Takeover::default()).await.unwrap();
+        std::fs::remove_dir_all(folder.path().join("sequences")).unwrap();
+        std::fs::write(folder.path().join("sequences"), "no folder any more").unwrap();
+        let mut writer = publisher.add_track(init(Kind::Video, 0).track.clone()).unwrap();
+        let mut write = |number: i64| {
+            let (dts, data) = (number * 180_000, [0; 4][..].into());
+            writer.write(AccessUnit { dts, pts: dts, sync: true, captions: false, data }, now())
+        };
+        let refused = (0..2_000).find_map(|number| Some((number, write(number).err()?)));
+        let (number, error) = refused.expect("1,000 numbers were reserved");
+        assert!(matches!(error, WriteError::TooFast), "{error}");
+        assert!((990..=1_001).contains(&number), "segment {number}");
+        assert_eq!(registry.metrics.hits.numbers.get(), 1);
+        let last = publisher.stream().windows()[0].open_msn;
+        assert!(last <= 1_000, "no number is shown that is not reserved: {last}");
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ mod changes;
 mod cuts;
 mod rates;
 mod resume;
+mod saving;
 mod start;
 
 use std::collections::VecDeque;

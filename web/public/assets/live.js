@@ -8,6 +8,8 @@
 
 const POLL_FIRST_MS = 700;
 const POLL_MAX_MS = 2000;
+// So soon after a picture the stream is likely to be back in a moment: a server that is restarted, or has crashed.
+const SOON_MS = 60000;
 const WATCH_MS = 250;
 // Further behind than this, playing faster would take too long: jump.
 const JUMP_BEHIND_S = 4;
@@ -79,6 +81,7 @@ export class LiveSession extends EventTarget {
     this.endedEpoch = null;
     this.clockOffset = 0;
     this.moved = { time: 0, at: performance.now() };
+    this.playedAt = -Infinity;
     this.tries = 0;
     this.run = 0;
     this.asking = false;
@@ -220,7 +223,8 @@ export class LiveSession extends EventTarget {
       }
       this.#enter(found);
       this.tries = 0;
-      delay = delay < POLL_FIRST_MS ? POLL_FIRST_MS : Math.min(POLL_MAX_MS, delay * 1.4);
+      const most = performance.now() - this.playedAt < SOON_MS ? POLL_FIRST_MS : POLL_MAX_MS;
+      delay = delay < POLL_FIRST_MS ? POLL_FIRST_MS : Math.min(most, delay * 1.4);
     }
   }
 
@@ -350,6 +354,7 @@ export class LiveSession extends EventTarget {
     if (video.currentTime !== this.moved.time || (video.paused && this.state !== "starting")) {
       this.moved = { time: video.currentTime, at: now };
       if (!video.paused && !video.seeking && video.readyState > 2) {
+        this.playedAt = now;
         this.#setStalled(false);
         if (this.state === "waiting") this.#enter("live");
         this.#keepPace();

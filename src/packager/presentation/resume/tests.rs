@@ -1,5 +1,8 @@
 //! Outages, silence and changes of format, over simulated publishers.
 
+use std::time::Duration;
+
+use crate::media::codec::h264;
 use crate::media::{Format, Kind, RenditionId, Timescale, Track};
 use crate::packager::playlist::{dash, hls_media};
 use crate::packager::testing::simulation::{START, Simulation, payload};
@@ -248,4 +251,74 @@ fn deep_reordering_in_the_first_moment_of_a_stream_does_not_begin_before_it() {
         simulation.push(tracks[0], 0, delay, true, 100, Timescale::NINETY_KHZ);
         simulation.finish();
     }
+}
+
+/// Segments as long as they may be: a rendition that ends before the others has a first gap of a segment and what it is behind, which must
+/// not round above TARGETDURATION, nor may its numbers leave those of the others.
+#[test]
+fn gaps_stay_within_the_target_duration_where_segments_are_as_long_as_it() {
+    let target = Duration::from_secs(4);
+    for segment_target in [target, target - Duration::from_millis(100)] {
+        for behind in [0, 480, 520, 3_900] {
+            for outage in [3_990_000, 4_005_000, 4_400_000, 9_000_000] {
+                let config = Config { segment_target, target_duration: target, ..Config::default() };
+                let mut simulation = Simulation::new(config);
+                let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+                let scale = Timescale::new(48_000).unwrap();
+                let play = |simulation: &mut Simulation, video, audio, behind: i64| {
+                    for n in 0..96_i64 {
+                        simulation.push(video, n * 11_250, n * 11_250, n % 32 == 0, 900, Timescale::NINETY_KHZ);
+                        for frame in (n * 6_000 + 1_023) / 1_024..((n + 1) * 6_000 + 1_023) / 1_024 {
+                            if frame * 1_024 < 12 * 48_000 - behind * 48 {
+                                simulation.push(audio, frame * 1_024, frame * 1_024, true, 300, scale);
+                            }
+                        }
+                    }
+                };
+                play(&mut simulation, video, audio, behind);
+                simulation.outage(12_000_000, outage);
+                let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+                play(&mut simulation, video, audio, 0);
+                // Every window on the way obeyed the rules, EXTINF among them.
+                let (video, audio) = (&simulation.windows[&VIDEO], &simulation.windows[&AUDIO]);
+                assert_eq!(video.open_msn, audio.open_msn, "{segment_target:?} {behind} {outage}");
+                for segment in video.segments.iter().filter(|segment| !segment.is_gap()) {
+                    let Some(other) = audio.segment(segment.msn).filter(|other| !other.is_gap()) else { continue };
+                    let apart = other.init.track.timescale.micros(other.presentation_start)
+                        - Timescale::NINETY_KHZ.micros(segment.presentation_start);
+                    assert!((-1..=21_400).contains(&apart), "{segment_target:?} {behind} {outage}: {apart} µs apart");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_restart_during_an_outage_is_an_outage_and_nothing_else() {
+    let mut plain = interrupted(5_000_000);
+    let mut restarted = Simulation::new(Config::default());
+    restarted.video = parsed_video();
+    plain.finish();
+    restarted.stream(7.0, (30, 1), 60, true, &BOTH);
+    restarted.outage(7_000_000, 2_000_000);
+    restarted.restart();
+    restarted.passing(9_000_000, 3_000_000);
+    restarted.restart();
+    restarted.stream(7.0, (30, 1), 60, true, &BOTH);
+    restarted.finish();
+    for id in [VIDEO, AUDIO] {
+        assert_eq!(text(&plain.windows[&id]), text(&restarted.windows[&id]));
+    }
+    let mpd = |simulation: &Simulation| {
+        let windows: Vec<_> = simulation.windows.values().cloned().collect();
+        dash::render(simulation.catalog.as_ref().unwrap(), &windows)
+    };
+    assert_eq!(mpd(&plain), mpd(&restarted));
+}
+
+/// Of the record, as ingest reads it: what comes back from a file is read from there too.
+fn parsed_video() -> Track {
+    let track = video_track();
+    let Format::H264(config) = &track.format else { unreachable!() };
+    Track { format: Format::H264(h264::Config::parse(&config.record).unwrap()), ..track }
 }
