@@ -15,7 +15,6 @@
 
 pub mod amf0;
 pub mod chunk;
-mod commands;
 pub mod connect;
 pub mod flv;
 pub mod handshake;

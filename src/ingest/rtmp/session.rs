@@ -4,6 +4,8 @@
 //! [`Session::poll_timeout`] and [`Session::handle_timeout`] keep the deadlines. After every call that takes `&mut self`, poll events and
 //! transmissions until both are empty.
 
+mod commands;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -16,7 +18,7 @@ use super::handshake::{self, Handshake};
 use super::intake::{AGGREGATE_SLOT, Intake, Output, TooManyFormats};
 use super::message::{self, Message};
 use super::reply::{self, Outbox};
-use super::{commands, flv, metadata};
+use super::{flv, metadata};
 use crate::ingest::publish::{PublishRequest, Refusal};
 use crate::ingest::report::Announced;
 use crate::ingest::timeline::Repairs;
@@ -108,7 +110,7 @@ pub enum Event {
 ///                                                                   └─ reject ─► Closed
 /// ```
 #[derive(Debug)]
-pub(super) enum State {
+enum State {
     Handshaking(Box<Handshake>),
     /// The handshake is over.
     Connecting,
@@ -122,17 +124,17 @@ pub(super) enum State {
 /// The server's side of one RTMP connection. Sans-IO.
 #[derive(Debug)]
 pub struct Session {
-    pub(super) peer: SocketAddr,
-    pub(super) state: State,
+    peer: SocketAddr,
+    state: State,
     deadline: Instant,
     decoder: chunk::Decoder,
     /// One a chunk stream: the body of a message that carries no media of its own.
     bodies: Vec<BytesMut>,
-    pub(super) intake: Intake,
-    pub(super) outbox: Outbox,
-    pub(super) events: VecDeque<Event>,
+    intake: Intake,
+    outbox: Outbox,
+    events: VecDeque<Event>,
     /// Message streams made so far.
-    pub(super) streams: u32,
+    streams: u32,
     received: u64,
     acknowledged: u64,
     window: u32,
@@ -287,7 +289,7 @@ impl Session {
     }
 
     /// Every change of state but the temporary one inside [`accept`](Self::accept) goes through here, because it sets the deadline.
-    pub(super) fn transition(&mut self, now: Instant, to: State) {
+    fn transition(&mut self, now: Instant, to: State) {
         self.deadline = match &to {
             State::Handshaking(_) => now + HANDSHAKE_DEADLINE,
             // One deadline for both: it runs from the end of the handshake.
@@ -299,14 +301,14 @@ impl Session {
         self.state = to;
     }
 
-    pub(super) fn close(&mut self, now: Instant, refusal: Refusal) {
+    fn close(&mut self, now: Instant, refusal: Refusal) {
         self.drain_intake();
         self.transition(now, State::Closed);
         self.events.push_back(Event::Closed(refusal));
     }
 
     /// Moves the intake's output behind the events from before it.
-    pub(super) fn drain_intake(&mut self) {
+    fn drain_intake(&mut self) {
         while let Some(output) = self.intake.poll() {
             self.events.push_back(match output {
                 Output::Track(track) => Event::Track(track),

@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use rml_amf0::Amf0Value;
 
-use super::amf0::Value;
-use super::connect::Connect;
-use super::intake::Intake;
-use super::message::Command;
-use super::reply::{object, text};
-use super::session::{Error, Event, Session, State};
+use super::{Error, Event, Session, State};
 use crate::ingest::publish::{PublishRequest, Query, Refusal, RefusalKind};
+use crate::ingest::rtmp::amf0::Value;
+use crate::ingest::rtmp::connect::Connect;
+use crate::ingest::rtmp::intake::Intake;
+use crate::ingest::rtmp::message::Command;
+use crate::ingest::rtmp::reply::{object, text};
 use crate::media::StreamName;
 
 /// Message streams on one connection. Encoders make one, and another when they publish again.
