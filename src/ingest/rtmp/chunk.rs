@@ -5,6 +5,7 @@
 //!
 //! Specification: RTMP 1.0 §5.3.
 
+use super::type_id::{AGGREGATE, AUDIO, VIDEO};
 use crate::media::reader::{Reader, Truncated};
 
 /// A peer could name 65,598 chunk streams to make us keep a state for each. Encoders use four to eight.
@@ -27,11 +28,6 @@ const MAX_REPEATED_DELTA_MS: u32 = 10_000;
 /// librtmp (OBS) opens the control chunk stream with a type 1 header.
 const CONTROL_STREAM: u32 = 2;
 
-/// Message types that carry media. Spec: RTMP 1.0 §7.1.
-pub(super) const AUDIO: u8 = 8;
-pub(super) const VIDEO: u8 = 9;
-pub(super) const AGGREGATE: u8 = 22;
-
 /// How the peer broke the chunk protocol. Every one of them ends the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -45,10 +41,10 @@ pub enum Error {
     #[error("a message on chunk stream {0} begins inside an unfinished one")]
     Interrupted(u32),
     /// Longer than its type may be.
-    #[error("a message of type {kind} announces {length} bytes")]
+    #[error("a message of type {type_id} announces {length} bytes")]
     MessageTooLong {
         /// Message type id.
-        kind: u8,
+        type_id: u8,
         /// Announced length.
         length: u32,
     },
@@ -67,8 +63,8 @@ pub struct Header {
     pub timestamp: u32,
     /// Bytes of the message.
     pub length: u32,
-    /// Message type id.
-    pub kind: u8,
+    /// What the message is. Spec: RTMP 1.0 §7.1.
+    pub type_id: u8,
     /// Message stream id.
     pub stream_id: u32,
 }
@@ -237,7 +233,7 @@ impl Decoder {
             let field = reader.u24()?;
             if format < 2 {
                 stream.header.length = reader.u24()?;
-                stream.header.kind = reader.u8()?;
+                stream.header.type_id = reader.u8()?;
             }
             if format == 0 {
                 // The only little-endian number of the protocol.
@@ -258,11 +254,11 @@ impl Decoder {
 
     /// Takes over a complete header and opens its message, where it begins one.
     fn commit(&mut self, mut stream: Stream) -> Result<(usize, u32), Error> {
-        let Header { length, kind, .. } = stream.header;
+        let Header { length, type_id, .. } = stream.header;
         if stream.received.is_none() {
-            let most = if matches!(kind, AUDIO | VIDEO | AGGREGATE) { MAX_MEDIA_BYTES } else { MAX_OTHER_BYTES };
+            let most = if matches!(type_id, AUDIO | VIDEO | AGGREGATE) { MAX_MEDIA_BYTES } else { MAX_OTHER_BYTES };
             if length > most {
-                return Err(Error::MessageTooLong { kind, length });
+                return Err(Error::MessageTooLong { type_id, length });
             }
             let announced = self.announced + u64::from(length);
             if announced > self.max_announced {

@@ -129,7 +129,7 @@ fn read_audio(bytes: &[u8]) -> Result<Option<Head>, Unsupported> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tag<'a> {
     /// Message type id.
-    pub kind: u8,
+    pub type_id: u8,
     /// Milliseconds, on a clock whose offset to the message's is that of the first tag.
     pub timestamp: u32,
     /// What a message of its own would hold.
@@ -140,7 +140,7 @@ pub struct Tag<'a> {
 pub fn tags(message: &[u8]) -> impl Iterator<Item = Tag<'_>> {
     let mut reader = crate::media::reader::Reader::new(message);
     std::iter::from_fn(move || {
-        let kind = reader.u8().ok()?;
+        let type_id = reader.u8().ok()?;
         let length = reader.u24().ok()? as usize;
         let low = reader.u24().ok()?;
         let timestamp = u32::from(reader.u8().ok()?) << 24 | low;
@@ -148,7 +148,7 @@ pub fn tags(message: &[u8]) -> impl Iterator<Item = Tag<'_>> {
         let body = reader.take(length).ok()?;
         // The back pointer; some writers leave out the last one.
         let _ = reader.u32();
-        Some(Tag { kind, timestamp, body })
+        Some(Tag { type_id, timestamp, body })
     })
 }
 
@@ -218,8 +218,8 @@ mod tests {
         assert_eq!(
             got,
             [
-                Tag { kind: 8, timestamp: 1 << 24 | 5, body: &[1, 2] },
-                Tag { kind: 9, timestamp: 1 << 24 | 6, body: &[] },
+                Tag { type_id: 8, timestamp: 1 << 24 | 5, body: &[1, 2] },
+                Tag { type_id: 9, timestamp: 1 << 24 | 6, body: &[] },
             ]
         );
         assert_eq!(tags(&message).count(), 3);

@@ -25,6 +25,7 @@ mod reply;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod session;
+mod type_id;
 
 pub use intake::TooManyFormats;
 pub use reply::Error as ReplyError;

@@ -5,6 +5,8 @@ mod limits;
 mod media;
 mod random;
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use rml_amf0::{Amf0Value, serialize};
 use rml_rtmp::handshake::{Handshake as Exchange, HandshakeProcessResult, PeerType};

@@ -121,7 +121,7 @@ fn acknowledgements_carry_the_running_total() {
         decoder.set_chunk_size(4_096).unwrap();
         let (mut rest, mut totals) = (sent, vec![]);
         while let Some(piece) = decoder.next(&mut rest).unwrap() {
-            if piece.header.kind == 3 {
+            if piece.header.type_id == 3 {
                 totals.push(u32::from_be_bytes(piece.data.try_into().unwrap()));
             }
         }

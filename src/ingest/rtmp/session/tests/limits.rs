@@ -44,7 +44,7 @@ fn unknown_commands_are_limited_in_rate() {
     let mut raw = Raw::connected();
     let unknown = command(vec![text("x"), Amf0Value::Number(0.0)]);
     let result = (0..300).try_for_each(|_| raw.send(&unknown));
-    assert_eq!(result, Err(Error::TooManyCommands(MAX_COMMANDS)));
+    assert_eq!(result, Err(Error::TooManyCommands(rate::MAX_COMMANDS)));
     let mut slow = Raw::connected();
     for _ in 0..300 {
         slow.now += Duration::from_millis(100);
