@@ -309,10 +309,11 @@ impl Session {
             Message::Ping(timestamp) => self.outbox.pong(timestamp)?,
             Message::Command(command) => self.obey(now, header.stream_id, &command)?,
             Message::Metadata(metadata) => {
-                if let Some(rate) = metadata.property("framerate").and_then(|value| value.number()) {
+                let announced = metadata::read(&metadata);
+                if let Some(rate) = announced.fps {
                     self.intake.declare_rate(rate);
                 }
-                self.events.push_back(Event::Announced(metadata::read(&metadata)));
+                self.events.push_back(Event::Announced(announced));
             }
             Message::Aggregate => self.handle_aggregate(now, header.timestamp, body)?,
             Message::Other => {}
