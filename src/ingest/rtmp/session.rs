@@ -174,7 +174,8 @@ impl Session {
         self.outbox.poll()
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout), if nothing arrives before. `None` when the session is over.
+    /// When to call [`handle_timeout`](Self::handle_timeout), if nothing arrives before. `None` when the session is over. It moves with
+    /// [`receive`](Self::receive), [`accept`](Self::accept) and [`reject`](Self::reject): ask again after each.
     pub fn poll_timeout(&self) -> Option<Instant> {
         (!self.is_closed()).then_some(self.deadline)
     }
