@@ -47,8 +47,8 @@ pub struct App {
     http: edge::http::Server,
     /// What viewers' requests are answered from, and whether the server says that it is ready.
     edge: Arc<Edge>,
-    /// Ends when the last publisher has been sent away.
     publishers: JoinHandle<()>,
+    /// Sends publishers away; their task ends when the last has gone.
     stop_publishers: CancellationToken,
     stop_admin: CancellationToken,
     reloader: Arc<Reloader>,
