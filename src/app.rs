@@ -4,16 +4,15 @@
 //! before viewers do, so that what viewers get, and what the next start takes up, is complete. Nothing is read from a peer before every
 //! part it could reach exists.
 
+mod announce;
 mod reload;
 mod wiring;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use parking_lot::Mutex;
@@ -45,16 +44,22 @@ const PUT_DOWN_LIMIT: Duration = Duration::from_secs(5);
 
 /// A running server. Dropping it does not stop it; [`run_until_signal`](Self::run_until_signal) does, or [`stop`](Self::stop).
 pub struct App {
+    /// Bound listeners by name.
     ports: BTreeMap<&'static str, SocketAddr>,
+    /// Viewers' connections, on both ports.
     http: edge::http::Server,
+    /// What viewers' requests are answered from, and whether the server says that it is ready.
     edge: Arc<Edge>,
     registry: Arc<Registry>,
     shelf: Shelf,
     publishers: JoinHandle<()>,
+    /// Sends publishers away; their task ends when the last has gone.
     stop_publishers: CancellationToken,
     stop_admin: CancellationToken,
     reloader: Arc<Reloader>,
+    /// SIGHUPs. Asked for before anything else is, since until then one ends the process.
     hangups: Signal,
+    /// Whether anybody but this machine may publish, for the greeting.
     keys_exist: bool,
 }
 
@@ -107,27 +112,13 @@ impl App {
         let rtmp_port = rtmp.local_addr()?.port();
         let edge = Edge::new(config.edge.clone(), Arc::clone(&registry), edge::Metrics::new(&metrics)?, rtmp_port);
         let reports = Board::new(Rules::from(&config.packager), config.ingest.resume_window + REPORT_GRACE);
-        let reading = Arc::clone(&reports);
-        let counting = Arc::downgrade(&edge);
-        let reloading = Arc::clone(&reloader);
-        edge.set_api(api::service(api::Context::new(
-            Arc::clone(&registry),
-            Arc::new(move |stream| counting.upgrade().map_or(0, |edge| edge.viewers(stream))),
-            Arc::new(move |stream| reading.report(stream, Instant::now())),
-            Arc::clone(&access),
-            Arc::new(move || reloading.reload()),
-        )));
+        edge.set_api(api::service(wiring::api(&registry, &edge, &reports, &access, &reloader)));
         edge.set_access(Arc::new(wiring::Viewers(Arc::clone(&access))));
         let server = edge::http::Server::new(Arc::clone(&edge));
         server.listen(http, None);
         server.listen(https, Some(tls));
         let ingest_metrics = ingest::Metrics::register(&metrics)?;
-        let refreshing = Arc::clone(&edge);
-        let (measuring, judged) = (ingest_metrics.clone(), Arc::clone(&reports));
-        let refresh: edge::admin::Refresh = Arc::new(move || {
-            refreshing.refresh_metrics();
-            measuring.set_health(judged.health(Instant::now()));
-        });
+        let refresh = wiring::refresh(&edge, &ingest_metrics, &reports);
         let stop_admin = CancellationToken::new();
         tokio::spawn(edge::admin::serve(admin, metrics, refresh, stop_admin.clone()));
 
@@ -160,52 +151,6 @@ impl App {
     /// The bound addresses by name: `rtmp`, `http`, `https`, `admin`.
     pub fn ports(&self) -> &BTreeMap<&'static str, SocketAddr> {
         &self.ports
-    }
-
-    /// Writes [`ports`](Self::ports) to `path` as JSON, whole or not at all.
-    ///
-    /// # Errors
-    /// As the system says, with the path.
-    pub fn write_ports(&self, path: &Path) -> anyhow::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let write = || -> std::io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(serde_json::to_string(&self.ports)?.as_bytes())?;
-            file.persist(path).map(drop).map_err(|error| error.error)
-        };
-        write().with_context(|| format!("--ports-file {}", path.display()))
-    }
-
-    /// What a person who has just started the server wants to know: where to publish, where to watch.
-    pub fn greeting(&self) -> String {
-        let mut text = String::new();
-        let port = |name| self.ports.get(name).map_or(0, SocketAddr::port);
-        let host = self.host();
-        let rtmp = if port("rtmp") == 1935 { host.clone() } else { format!("{host}:{}", port("rtmp")) };
-        let _ = writeln!(text, "\nRillcast {} is running.\n", env!("CARGO_PKG_VERSION"));
-        let _ = writeln!(text, "  Publish with OBS: Settings, Stream");
-        let _ = writeln!(text, "    Service      Custom...");
-        let _ = writeln!(text, "    Server       rtmp://{rtmp}/live");
-        let _ = writeln!(text, "    Stream Key   me                 (any name; Output, Keyframe Interval: 2 s)");
-        let _ = writeln!(text, "\n  Watch");
-        let _ = writeln!(text, "    http://{host}:{}/live/me", port("http"));
-        let _ =
-            writeln!(text, "    https://{host}:{}/live/me   (HTTP/2; self-signed unless configured)", port("https"));
-        if !self.keys_exist {
-            let _ = writeln!(text, "\n  Only this machine may publish. For others: rillcast key add live/me");
-        }
-        text
-    }
-
-    /// The name to show in URLs: this machine's, where it listens to others.
-    fn host(&self) -> String {
-        match self.ports.get("http").map(SocketAddr::ip) {
-            Some(ip) if !ip.is_unspecified() => match ip {
-                IpAddr::V4(ip) => ip.to_string(),
-                IpAddr::V6(ip) => format!("[{ip}]"),
-            },
-            _ => String::from("localhost"),
-        }
     }
 
     /// Serves until SIGTERM or SIGINT, then stops. SIGHUP has the configuration read again.

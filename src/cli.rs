@@ -51,13 +51,15 @@ impl Command {
     /// # Errors
     /// What went wrong, for a person to read.
     pub fn run(self) -> anyhow::Result<()> {
-        if matches!(self.verb, Verb::Version) {
-            println!("rillcast {}", env!("CARGO_PKG_VERSION"));
-            return Ok(());
-        }
-        let config = Config::load(self.config.as_deref())?;
+        // Not for `version`: a broken configuration must not hide which version finds it broken.
+        let load = || Config::load(self.config.as_deref());
         match self.verb {
+            Verb::Version => {
+                println!("rillcast {}", env!("CARGO_PKG_VERSION"));
+                Ok(())
+            }
             Verb::Serve(serve) => {
+                let config = load()?;
                 let set_log_filter = start_log(&config)?;
                 raise_open_files();
                 let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -73,12 +75,12 @@ impl Command {
                 })
             }
             Verb::CheckConfig => {
+                load()?;
                 println!("the configuration is good");
                 Ok(())
             }
-            Verb::Key(key) => key.run(&config),
-            Verb::Token(token) => token.run(&config),
-            Verb::Version => Ok(()),
+            Verb::Key(key) => key.run(&load()?),
+            Verb::Token(token) => token.run(&load()?),
         }
     }
 }

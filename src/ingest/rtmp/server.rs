@@ -2,6 +2,7 @@
 
 mod connection;
 mod doors;
+mod publishing;
 
 use std::io;
 use std::sync::Arc;

@@ -2,19 +2,18 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Counted};
-use crate::ingest::limits::Guard;
-use crate::ingest::publish::{Lease, PublishRequest, Refusal, RefusalKind};
-use crate::ingest::report::Reporter;
+use super::Context;
+use super::publishing::Publishing;
+use crate::ingest::publish::{PublishRequest, Refusal, RefusalKind};
 use crate::ingest::rtmp::session::{self, DECISION_DEADLINE, Event, Session};
-use crate::media::{Kind, Track, WallTime};
-use crate::packager::live::{PublishError, Publisher, PublisherInfo, TrackWriter, WriteError};
+use crate::media::WallTime;
+use crate::packager::live;
 
 /// One read: 12 ms of a 40 Mbit/s publisher.
 const READ_BYTES: usize = 64 * 1024;
@@ -47,43 +46,15 @@ impl From<session::Error> for End {
     }
 }
 
-/// A stream being published through this connection. Dropping it ends the stream.
-struct Publishing {
-    publisher: Publisher,
-    report: Reporter,
-    video: Option<TrackWriter>,
-    audio: Option<TrackWriter>,
-    guard: Guard,
-    _lease: Option<Lease>,
-    _counted: [Counted; 2],
-}
-
-impl Publishing {
-    fn writer(&mut self, kind: Kind) -> &mut Option<TrackWriter> {
-        match kind {
-            Kind::Video => &mut self.video,
-            Kind::Audio => &mut self.audio,
-        }
-    }
-
-    fn set_track(&mut self, track: Track) -> Result<(), WriteError> {
-        self.report.track(&track);
-        let kind = track.format.kind();
-        if let Some(writer) = self.writer(kind) {
-            return writer.set_track(track);
-        }
-        let writer = self.publisher.add_track(track)?;
-        *self.writer(kind) = Some(writer);
-        Ok(())
-    }
-}
-
+/// One peer and all that belongs to it. Dropping it ends what it publishes.
 pub(super) struct Connection<S> {
     stream: S,
     peer: SocketAddr,
     context: Arc<Context>,
+    /// Cancelled when the server stops.
     shutdown: CancellationToken,
     session: Session,
+    /// What was read and not used yet: an incomplete header, or what the peer sent behind a request that is not decided.
     input: BytesMut,
     publishing: Option<Publishing>,
     /// What the peer asked to publish last, for the log. Not a field of the span: those gather, and a connection may publish thousands.
@@ -101,7 +72,7 @@ struct Received {
 
 impl Received {
     fn now() -> Self {
-        Self { at: Instant::now(), date: wall_time() }
+        Self { at: Instant::now(), date: live::now() }
     }
 }
 
@@ -195,12 +166,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 Event::PublishRequested(request) => self.decide(request).await?,
                 Event::Track(track) => {
                     tracing::info!(stream = self.stream_name.as_deref(), codec = track.format.codec_string(), "track");
-                    if let Some(Err(exceeded)) = self.publishing.as_ref().map(|it| it.guard.track(&track)) {
-                        self.send_away(exceeded.to_string())?;
-                        continue;
-                    }
                     let result = self.publishing.as_mut().map_or(Ok(()), |publishing| publishing.set_track(track));
-                    self.stop_on(result)?;
+                    if let Err(words) = result {
+                        self.send_away(words)?;
+                    }
                 }
                 Event::Unit(kind, unit) => {
                     let Received { at, date } = self.received;
@@ -208,7 +177,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                         publishing.report.unit(kind, &unit, at);
                         publishing.writer(kind).as_mut().map_or(Ok(()), |writer| writer.write(unit, date))
                     });
-                    self.stop_on(result)?;
+                    if let Err(error) = result {
+                        self.send_away(error.to_string())?;
+                    }
                     units += 1;
                     if units % TURN_UNITS == 0 {
                         tokio::task::yield_now().await;
@@ -247,7 +218,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     async fn decide(&mut self, request: PublishRequest) -> Result<(), End> {
         self.stream_name = Some(request.name.to_string());
-        match tokio::time::timeout(DECISION_DEADLINE, self.publish(request)).await {
+        match tokio::time::timeout(DECISION_DEADLINE, Publishing::begin(&self.context, self.peer, request)).await {
             Ok(Ok(publishing)) => {
                 let epoch = publishing.publisher.stream().epoch();
                 self.publishing = Some(publishing);
@@ -264,36 +235,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
         }
         Ok(())
-    }
-
-    async fn publish(&self, request: PublishRequest) -> Result<Publishing, Refusal> {
-        let grant = self.context.authorise.authorise(&request).await?;
-        let info =
-            PublisherInfo { protocol: request.protocol, peer: self.peer, since: wall_time(), holder: grant.holder };
-        let name = request.name.clone();
-        let publisher = self.context.registry.publish(request.name, info, grant.takeover).await.map_err(|error| {
-            let kind = match &error {
-                PublishError::AlreadyLive { .. } => RefusalKind::BadName,
-                PublishError::TooManyStreams(_) => RefusalKind::Unavailable,
-                PublishError::Storage(cause) => {
-                    tracing::error!(%cause, "a stream could not be started");
-                    RefusalKind::Unavailable
-                }
-            };
-            Refusal::new(kind, error.to_string())
-        })?;
-        let report = self.context.reports.open(name, Instant::now());
-        let guard = Guard::new(grant.limits, Instant::now());
-        let counted = self.context.metrics.publishing(request.protocol).map(Counted::one);
-        let _lease = grant.lease;
-        Ok(Publishing { publisher, report, video: None, audio: None, guard, _lease, _counted: counted })
-    }
-
-    /// The packager refuses: the publisher is told, and the session closes.
-    fn stop_on(&mut self, result: Result<(), WriteError>) -> Result<(), End> {
-        let Err(error) = result else { return Ok(()) };
-        self.publishing = None;
-        Ok(self.session.reject(Instant::now(), Refusal::new(RefusalKind::Denied, error.to_string()))?)
     }
 
     /// Ends the stream and the session; the publisher reads `words`.
@@ -328,17 +269,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 }
 
-/// Resolves when what is being published must stop; never where nothing is.
+/// As [`Publishing::stopped`]; never where nothing is published.
 async fn stopped(publishing: Option<&Publishing>) -> String {
-    let Some(publishing) = publishing else { return std::future::pending().await };
-    let Some((deadline, over)) = publishing.guard.deadline() else { return publishing.publisher.stopped().await };
-    tokio::select! {
-        words = publishing.publisher.stopped() => words,
-        () = tokio::time::sleep_until(deadline.into()) => over.to_string(),
+    match publishing {
+        Some(publishing) => publishing.stopped().await,
+        None => std::future::pending().await,
     }
-}
-
-fn wall_time() -> WallTime {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    WallTime::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
