@@ -40,6 +40,16 @@ const MAX_STREAMS: usize = 10_000;
 /// The ingest report of a publisher that went is kept while its stream waits, and this much longer: the wait begins after its last access unit.
 const REPORT_GRACE: Duration = Duration::from_secs(60);
 
+/// Descriptors beside those of publishers and viewers: listeners, logs, files that are being read or written, scrapers.
+const OTHER_FILES: usize = 192;
+
+/// How many viewers' connections may be open where the process may open so many files: publishers come first, but do not take all.
+fn viewers_within(open_files: Option<u64>, publishers: usize) -> usize {
+    let Some(open_files) = open_files else { return usize::MAX };
+    let open_files = usize::try_from(open_files).unwrap_or(usize::MAX);
+    open_files.saturating_sub(publishers).saturating_sub(OTHER_FILES).max(open_files / 2)
+}
+
 /// A running server. Dropping it does not stop it; [`run_until_signal`](Self::run_until_signal) does, or [`stop`](Self::stop).
 pub struct App {
     ports: BTreeMap<&'static str, SocketAddr>,
@@ -96,7 +106,18 @@ impl App {
         let reloader = Arc::new(Reloader { file, current, access: Arc::clone(&access), certificate, set_log_filter });
 
         let rtmp_port = rtmp.local_addr()?.port();
-        let edge = Edge::new(config.edge.clone(), Arc::clone(&registry), edge::Metrics::new(&metrics)?, rtmp_port);
+        let mut serving = config.edge.clone();
+        let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let room = viewers_within(open_files, config.ingest.rtmp.max_connections as usize);
+        if room < serving.max_connections {
+            tracing::warn!(
+                open_files,
+                room,
+                "the limit of open files leaves room for fewer viewers than edge.max_connections; raise it (LimitNOFILE in systemd)"
+            );
+            serving.max_connections = room;
+        }
+        let edge = Edge::new(serving, Arc::clone(&registry), edge::Metrics::new(&metrics)?, rtmp_port);
         let reports = Board::new(Rules::from(&config.packager), config.ingest.resume_window + REPORT_GRACE);
         let reading = Arc::clone(&reports);
         let counting = Arc::downgrade(&edge);
@@ -224,5 +245,18 @@ impl App {
         // Last: whoever looks at metrics sees the end of everything else.
         self.stop_admin.cancel();
         info!("stopped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_shared_out_and_publishers_come_first() {
+        assert_eq!(viewers_within(None, 1_000), usize::MAX);
+        assert_eq!(viewers_within(Some(20_000), 1_000), 18_808);
+        assert_eq!(viewers_within(Some(4_096), 1_000), 2_904);
+        assert_eq!(viewers_within(Some(1_024), 1_000), 512);
     }
 }

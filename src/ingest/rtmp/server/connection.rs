@@ -88,6 +88,8 @@ pub(super) struct Connection<S> {
     publishing: Option<Publishing>,
     /// What the peer asked to publish last, for the log. Not a field of the span: those gather, and a connection may publish thousands.
     stream_name: Option<String>,
+    /// It has published.
+    was_let_in: bool,
     /// When the bytes came that are being handled.
     received: Received,
 }
@@ -110,7 +112,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let received = Received::now();
         let session = Session::new(received.at, peer);
         let input = BytesMut::new();
-        Self { stream, peer, context, shutdown, session, input, publishing: None, stream_name: None, received }
+        Self {
+            stream,
+            peer,
+            context,
+            shutdown,
+            session,
+            input,
+            publishing: None,
+            stream_name: None,
+            was_let_in: false,
+            received,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -128,16 +141,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             End::Peer => tracing::debug!("the peer closed the connection"),
             End::Told => self.linger().await,
             End::Error(error) => {
-                self.context.metrics.refuse(error.label());
-                if was_publishing {
-                    tracing::info!(stream, %error, "the publisher was disconnected");
-                } else {
-                    tracing::debug!(%error, "the peer was disconnected");
+                let reason = error.label();
+                match self.context.metrics.refuse(reason) {
+                    _ if was_publishing => tracing::info!(stream, %error, reason, "the publisher was disconnected"),
+                    Some(silent) => tracing::info!(%error, reason, silent, "the peer was disconnected"),
+                    None => {}
                 }
             }
             End::Unread => {
-                self.context.metrics.refuse("write_timeout");
-                tracing::debug!("the peer does not read what it is sent");
+                let reason = "write_timeout";
+                if let Some(silent) = self.context.metrics.refuse(reason) {
+                    tracing::info!(reason, silent, "the peer does not read what it is sent");
+                }
             }
         }
     }
@@ -232,8 +247,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
                 Event::Closed(refusal) => {
                     self.publishing = None;
-                    self.context.metrics.refuse(refusal.kind.label());
-                    tracing::info!(stream = self.stream_name.as_deref(), "closed: {refusal}");
+                    let (stream, reason) = (self.stream_name.as_deref(), refusal.kind.label());
+                    // Of whoever was let in every end is told, of others one a second.
+                    let silent = self.context.metrics.refuse(reason);
+                    if self.was_let_in || silent.is_some() {
+                        tracing::info!(stream, reason, silent, "closed: {refusal}");
+                    }
                 }
             }
         }
@@ -251,6 +270,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Ok(Ok(publishing)) => {
                 let epoch = publishing.publisher.stream().epoch();
                 self.publishing = Some(publishing);
+                self.was_let_in = true;
                 self.session.accept(Instant::now())?;
                 tracing::info!(stream = self.stream_name.as_deref(), %epoch, "publishing");
                 // What the peer sent behind its request.
@@ -274,7 +294,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let publisher = self.context.registry.publish(request.name, info, grant.takeover).await.map_err(|error| {
             let kind = match &error {
                 PublishError::AlreadyLive { .. } => RefusalKind::BadName,
-                PublishError::TooManyStreams(_) => RefusalKind::Unavailable,
+                PublishError::TooManyStreams(_) | PublishError::NoMemory(_) => RefusalKind::Unavailable,
                 PublishError::Storage(cause) => {
                     tracing::error!(%cause, "a stream could not be started");
                     RefusalKind::Unavailable
