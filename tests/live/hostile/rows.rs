@@ -69,7 +69,10 @@ impl Rows {
         let Self { mut server, canary, mut failures, told } = self;
         let log = server.log();
         for label in told {
-            if !log.lines().any(|line| line.contains(&label) && line.contains("peer=")) {
+            // Where nothing could be accepted there was no peer yet.
+            let told =
+                |line: &str| line.contains(&label) && (line.contains("peer=") || line.contains("cannot be accepted"));
+            if !log.lines().any(told) {
                 failures.push(format!("no line of the log says {label} with the peer"));
             }
         }

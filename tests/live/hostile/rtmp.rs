@@ -155,8 +155,10 @@ fn handshakes_and_chunks() {
         peer.assert_stops("a window of one byte");
         peer.stream().shutdown(Shutdown::Write).expect("it is open");
     });
-    rows.row("2 nothing after C0", &[&timeout], |_| assert_closed_in_time(silent, "C0 and then nothing"));
-    rows.row("3 a byte at a time", &[&timeout], |_| assert_closed_in_time(slow, "two bytes a second"));
+    rows.row("2 and 3 nothing after C0, a byte at a time", &[&timeout], |_| {
+        assert_closed_in_time(silent, "C0 and then nothing");
+        assert_closed_in_time(slow, "two bytes a second");
+    });
     rows.row("6 half-open handshakes", &[&refused("max_per_ip"), &refused("max_connections"), &timeout], |_| {
         half_open(address);
     });

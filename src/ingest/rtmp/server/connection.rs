@@ -238,8 +238,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     if let Some(publishing) = &self.publishing {
                         publishing.report.refused(kind, &why);
                     }
-                    self.context.metrics.refuse("track");
-                    tracing::info!(stream = self.stream_name.as_deref(), ?kind, "track refused: {why}");
+                    let (stream, reason) = (self.stream_name.as_deref(), "track");
+                    if let Some(silent) = self.context.metrics.refuse(reason) {
+                        tracing::info!(stream, ?kind, reason, silent, "track refused: {why}");
+                    }
                 }
                 Event::Unpublished => {
                     self.publishing = None;
