@@ -198,6 +198,7 @@ fn idle_connections_are_cheap_and_make_room() {
     const IDLE: u64 = 5_000;
     let mut rows = Rows::start(&[("RILLCAST__EDGE__MAX_CONNECTIONS", "5100")]);
     let address = rows.server.http();
+    rows.allow_kib(IDLE * 48);
     rows.row("69 idle connections", &[&limit("connections"), &limit("idle")], |server| {
         let before = Rows::footprint(server).resident_kib;
         let held: Vec<_> = (0..IDLE).map(|_| idle(address).expect("it is served")).collect();

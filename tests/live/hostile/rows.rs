@@ -27,6 +27,11 @@ impl Rows {
         Self { server, canary, failures: Vec::new(), told: BTreeSet::new() }
     }
 
+    /// Allows the allocator to keep so much more of what is freed, where a row needs that much at a time.
+    pub fn allow_kib(&mut self, kib: u64) {
+        self.canary.allow_kib(kib);
+    }
+
     /// Runs one row. Each series of `counted` must have grown by then, and a line of the log must carry its label.
     pub fn row(&mut self, row: &str, counted: &[&str], attack: impl FnOnce(&Server)) {
         let before: Vec<_> = counted.iter().map(|series| metric(&self.server, series)).collect();

@@ -20,6 +20,9 @@ use crate::packager::live::{PublishError, Publisher, PublisherInfo, TrackWriter,
 const READ_BYTES: usize = 64 * 1024;
 /// Below this much room the buffer is made large again before reading.
 const MIN_ROOM: usize = 16 * 1024;
+/// The same of a peer that has not been let in: a handshake and some commands. A thousand half-open handshakes must not cost 64 MiB.
+const STRANGER_READ_BYTES: usize = 4 * 1024;
+const STRANGER_MIN_ROOM: usize = 1024;
 /// Access units handled, or bytes read, before other tasks get their turn. The runtime would take the thread away after 128 reads only, and
 /// a read may hold thousands of access units.
 const TURN_UNITS: usize = 32;
@@ -162,8 +165,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.handle_events().await?;
         self.flush().await?;
         let Some(deadline) = self.session.poll_timeout() else { return Err(End::Told) };
-        if self.input.capacity() - self.input.len() < MIN_ROOM {
-            self.input.reserve(READ_BYTES);
+        let (read_bytes, min_room) = match self.publishing {
+            Some(_) => (READ_BYTES, MIN_ROOM),
+            None => (STRANGER_READ_BYTES, STRANGER_MIN_ROOM),
+        };
+        if self.input.capacity() - self.input.len() < min_room {
+            self.input.reserve(read_bytes);
         }
         let received = tokio::select! {
             biased;
