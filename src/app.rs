@@ -42,6 +42,16 @@ const REPORT_GRACE: Duration = Duration::from_secs(60);
 /// What a stop may spend on putting windows on disk, while viewers finish.
 const PUT_DOWN_LIMIT: Duration = Duration::from_secs(5);
 
+/// Descriptors beside those of publishers and viewers: listeners, logs, files that are being read or written, scrapers.
+const OTHER_FILES: usize = 192;
+
+/// How many viewers' connections may be open where the process may open so many files: publishers come first, but do not take all.
+fn viewers_within(open_files: Option<u64>, publishers: usize) -> usize {
+    let Some(open_files) = open_files else { return usize::MAX };
+    let open_files = usize::try_from(open_files).unwrap_or(usize::MAX);
+    open_files.saturating_sub(publishers).saturating_sub(OTHER_FILES).max(open_files / 2)
+}
+
 /// A running server. Dropping it does not stop it; [`run_until_signal`](Self::run_until_signal) does, or [`stop`](Self::stop).
 pub struct App {
     /// Bound listeners by name.
@@ -110,7 +120,18 @@ impl App {
         let reloader = Arc::new(Reloader { file, current, access: Arc::clone(&access), certificate, set_log_filter });
 
         let rtmp_port = rtmp.local_addr()?.port();
-        let edge = Edge::new(config.edge.clone(), Arc::clone(&registry), edge::Metrics::new(&metrics)?, rtmp_port);
+        let mut serving = config.edge.clone();
+        let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let room = viewers_within(open_files, config.ingest.rtmp.max_connections as usize);
+        if room < serving.max_connections {
+            tracing::warn!(
+                open_files,
+                room,
+                "the limit of open files leaves room for fewer viewers than edge.max_connections; raise it (LimitNOFILE in systemd)"
+            );
+            serving.max_connections = room;
+        }
+        let edge = Edge::new(serving, Arc::clone(&registry), edge::Metrics::new(&metrics)?, rtmp_port);
         let reports = Board::new(Rules::from(&config.packager), config.ingest.resume_window + REPORT_GRACE);
         edge.set_api(api::service(wiring::api(&registry, &edge, &reports, &access, &reloader)));
         edge.set_access(Arc::new(wiring::Viewers(Arc::clone(&access))));
@@ -192,5 +213,18 @@ impl App {
         // Last: whoever looks at metrics sees the end of everything else.
         self.stop_admin.cancel();
         info!("stopped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_shared_out_and_publishers_come_first() {
+        assert_eq!(viewers_within(None, 1_000), usize::MAX);
+        assert_eq!(viewers_within(Some(20_000), 1_000), 18_808);
+        assert_eq!(viewers_within(Some(4_096), 1_000), 2_904);
+        assert_eq!(viewers_within(Some(1_024), 1_000), 512);
     }
 }

@@ -77,6 +77,11 @@ pub enum PublishError {
     /// The server's limit on streams is reached.
     #[error("this server carries {0} streams already, its limit")]
     TooManyStreams(usize),
+    /// The server's limit on media kept is reached.
+    #[error(
+        "this server keeps as much media as it may, {0} (packager.max_total_bytes); try again when another stream has ended"
+    )]
+    NoMemory(bytesize::ByteSize),
     /// Sequence numbers could not be reserved. The cause names files, which is for the log and not for the publisher.
     #[error("the server cannot store sequence numbers; its log says why")]
     Storage(#[from] std::io::Error),
@@ -118,6 +123,7 @@ struct Hits {
     segment_bytes: IntCounter,
     window_bytes: IntCounter,
     numbers: IntCounter,
+    total_bytes: IntCounter,
 }
 
 impl Metrics {
@@ -147,6 +153,7 @@ impl Metrics {
             segment_bytes: hits.with_label_values(&["segment_bytes"]),
             window_bytes: hits.with_label_values(&["window_bytes"]),
             numbers: hits.with_label_values(&["numbers"]),
+            total_bytes: hits.with_label_values(&["total_bytes"]),
         };
         registry.register(Box::new(part_delay.clone()))?;
         registry.register(Box::new(part_publish.clone()))?;
@@ -303,6 +310,21 @@ impl Registry {
         Ok(Some(Publisher::new(life, turn)))
     }
 
+    /// Whether all streams together keep as much media as they may.
+    fn is_full(&self) -> bool {
+        u64::try_from(self.metrics.media_bytes.get()).is_ok_and(|kept| kept >= self.config.max_total_bytes.as_u64())
+    }
+
+    /// What one stream may keep: its share of what all may, where they keep too much; at least a mebibyte, some seconds of sound.
+    fn share(&self) -> bytesize::ByteSize {
+        if !self.is_full() {
+            return self.config.max_bytes;
+        }
+        let streams = u64::try_from(self.streams.read().len()).unwrap_or(u64::MAX);
+        let share = self.config.max_total_bytes.as_u64() / streams.max(1);
+        self.config.max_bytes.min(bytesize::ByteSize::b(share).max(bytesize::ByteSize::mib(1)))
+    }
+
     /// Takes an ended stream off the list, unless another life has taken its place.
     fn remove(&self, stream: &Arc<Stream>) {
         let mut streams = self.streams.write();
@@ -339,6 +361,10 @@ impl<'a> Place<'a> {
         if streams.len() >= registry.limits.max_streams && !streams.contains_key(&stream.name) {
             registry.metrics.hits.streams.inc();
             return Err(PublishError::TooManyStreams(registry.limits.max_streams));
+        }
+        if registry.is_full() {
+            registry.metrics.hits.total_bytes.inc();
+            return Err(PublishError::NoMemory(registry.config.max_total_bytes));
         }
         streams.insert(stream.name.clone(), Listed { stream: Arc::clone(stream), life: None });
         Ok(Self { registry, stream, kept: false })
@@ -427,6 +453,42 @@ mod tests {
         assert_eq!(registry.metrics.hits.numbers.get(), 1);
         let last = publisher.stream().windows()[0].open_msn;
         assert!(last <= 1_000, "no number is shown that is not reserved: {last}");
+    }
+
+    #[tokio::test]
+    async fn all_streams_together_keep_what_they_may() {
+        let folder = tempfile::tempdir().unwrap();
+        let total = bytesize::ByteSize::mib(4);
+        let config = Config { max_bytes: total, max_total_bytes: total, ..Config::default() };
+        let limits = Limits { max_streams: 9, ..limits() };
+        let registry = Registry::new(Arc::new(config), Sequences::new(folder.path()), limits, Metrics::for_test());
+        let publish = async |name: &str| {
+            let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
+            let info = PublisherInfo { protocol: "rtmp", peer, since: now(), holder: "test".into() };
+            registry.publish(name.parse().unwrap(), info, Takeover::default()).await
+        };
+        let track = init(Kind::Audio, 0).track.clone();
+        let samples = i64::from(track.timescale.hz()) / 50;
+        let mut publishers = vec![publish("live/one").await.unwrap(), publish("live/two").await.unwrap()];
+        let mut writers: Vec<_> = publishers.iter_mut().map(|it| it.add_track(track.clone()).unwrap()).collect();
+        // 400 kB/s each: together twice the total within a window.
+        for number in 0..2_000 {
+            for writer in &mut writers {
+                let (dts, data) = (number * samples, vec![0; 8_000][..].into());
+                writer.write(AccessUnit { dts, pts: dts, sync: true, captions: false, data }, now()).unwrap();
+            }
+            let kept = registry.metrics.media_bytes.get();
+            assert!(kept < 5 << 20, "{kept} bytes are kept");
+            if registry.is_full() {
+                let refused = publish("live/three").await;
+                assert!(matches!(refused, Err(PublishError::NoMemory(limit)) if limit == total));
+            }
+        }
+        assert!(registry.metrics.hits.total_bytes.get() > 0);
+        for stream in registry.streams() {
+            assert!(stream.windows()[0].segments.len() > 1, "each has its share");
+        }
+        drop((writers, publishers));
     }
 
     #[tokio::test]

@@ -17,6 +17,8 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// `edge.shutdown_grace`, and what a busy machine adds.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// Among the overrides, no key of the server but how many files it may open.
+pub const OPEN_FILES: &str = "TEST_OPEN_FILES";
 
 /// A running `rillcast serve`, ended when dropped.
 pub struct Server {
@@ -57,7 +59,13 @@ impl Server {
     fn launch(data: &TempDir, overrides: &[(String, String)]) -> (Process, Value) {
         let ports_file = data.path().join("ports.json");
         let _ = std::fs::remove_file(&ports_file);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rillcast"));
+        // The limit is the hard one, which the server cannot raise.
+        let open_files =
+            overrides.iter().find(|(key, _)| *key == OPEN_FILES).map(|(_, count)| format!("--nofile={count}"));
+        let mut command = Command::new(if open_files.is_some() { "prlimit" } else { env!("CARGO_BIN_EXE_rillcast") });
+        if let Some(open_files) = open_files {
+            command.args([&open_files, env!("CARGO_BIN_EXE_rillcast")]);
+        }
         command
             .arg("serve")
             .arg("--ports-file")
@@ -205,6 +213,11 @@ impl Server {
     /// The server's process, for signals and `/proc`.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Its process id, for reading `/proc`.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// What it has logged so far.

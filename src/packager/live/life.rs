@@ -58,7 +58,9 @@ impl Life {
         arrived: Option<WallTime>,
         change: impl FnOnce(&mut Presentation) -> Result<(), presentation::Error>,
     ) -> Result<(), WriteError> {
+        let share = self.registry.share();
         let mut presentation = self.presentation.lock();
+        presentation.limit_memory(share);
         let result = change(&mut presentation);
         let changes = presentation.take_changes();
         let next = presentation.next_sequence();

@@ -19,6 +19,9 @@ use crate::packager::live;
 const READ_BYTES: usize = 64 * 1024;
 /// Below this much room the buffer is made large again before reading.
 const MIN_ROOM: usize = 16 * 1024;
+/// The same of a peer that has not been let in: a handshake and some commands. A thousand half-open handshakes must not cost 64 MiB.
+const STRANGER_READ_BYTES: usize = 4 * 1024;
+const STRANGER_MIN_ROOM: usize = 1024;
 /// Access units handled, or bytes read, before other tasks get their turn. The runtime would take the thread away after 128 reads only, and
 /// a read may hold thousands of access units.
 const TURN_UNITS: usize = 32;
@@ -59,6 +62,8 @@ pub(super) struct Connection<S> {
     publishing: Option<Publishing>,
     /// What the peer asked to publish last, for the log. Not a field of the span: those gather, and a connection may publish thousands.
     stream_name: Option<String>,
+    /// It has published.
+    was_let_in: bool,
     /// When the bytes came that are being handled.
     received: Received,
 }
@@ -81,7 +86,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let received = Received::now();
         let session = Session::new(received.at, peer);
         let input = BytesMut::new();
-        Self { stream, peer, context, shutdown, session, input, publishing: None, stream_name: None, received }
+        Self {
+            stream,
+            peer,
+            context,
+            shutdown,
+            session,
+            input,
+            publishing: None,
+            stream_name: None,
+            was_let_in: false,
+            received,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -99,16 +115,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             End::Peer => tracing::debug!("the peer closed the connection"),
             End::Told => self.linger().await,
             End::Error(error) => {
-                self.context.metrics.refuse(error.label());
-                if was_publishing {
-                    tracing::info!(stream, %error, "the publisher was disconnected");
-                } else {
-                    tracing::debug!(%error, "the peer was disconnected");
+                let reason = error.label();
+                match self.context.metrics.refuse(reason) {
+                    _ if was_publishing => tracing::info!(stream, %error, reason, "the publisher was disconnected"),
+                    Some(silent) => tracing::info!(%error, reason, silent, "the peer was disconnected"),
+                    None => {}
                 }
             }
             End::Unread => {
-                self.context.metrics.refuse("write_timeout");
-                tracing::debug!("the peer does not read what it is sent");
+                let reason = "write_timeout";
+                if let Some(silent) = self.context.metrics.refuse(reason) {
+                    tracing::info!(reason, silent, "the peer does not read what it is sent");
+                }
             }
         }
     }
@@ -118,8 +136,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.handle_events().await?;
         self.flush().await?;
         let Some(deadline) = self.session.poll_timeout() else { return Err(End::Told) };
-        if self.input.capacity() - self.input.len() < MIN_ROOM {
-            self.input.reserve(READ_BYTES);
+        let (read_bytes, min_room) = match self.publishing {
+            Some(_) => (READ_BYTES, MIN_ROOM),
+            None => (STRANGER_READ_BYTES, STRANGER_MIN_ROOM),
+        };
+        if self.input.capacity() - self.input.len() < min_room {
+            self.input.reserve(read_bytes);
         }
         let received = tokio::select! {
             biased;
@@ -194,8 +216,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     if let Some(publishing) = &self.publishing {
                         publishing.report.refused(kind, &why);
                     }
-                    self.context.metrics.refuse("track");
-                    tracing::info!(stream = self.stream_name.as_deref(), ?kind, "track refused: {why}");
+                    let (stream, reason) = (self.stream_name.as_deref(), "track");
+                    if let Some(silent) = self.context.metrics.refuse(reason) {
+                        tracing::info!(stream, ?kind, reason, silent, "track refused: {why}");
+                    }
                 }
                 Event::Unpublished => {
                     self.publishing = None;
@@ -203,8 +227,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
                 Event::Closed(refusal) => {
                     self.publishing = None;
-                    self.context.metrics.refuse(refusal.kind.label());
-                    tracing::info!(stream = self.stream_name.as_deref(), "closed: {refusal}");
+                    let (stream, reason) = (self.stream_name.as_deref(), refusal.kind.label());
+                    // Of whoever was let in every end is told, of others one a second.
+                    let silent = self.context.metrics.refuse(reason);
+                    if self.was_let_in || silent.is_some() {
+                        tracing::info!(stream, reason, silent, "closed: {refusal}");
+                    }
                 }
             }
         }
@@ -222,6 +250,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Ok(Ok(publishing)) => {
                 let epoch = publishing.publisher.stream().epoch();
                 self.publishing = Some(publishing);
+                self.was_let_in = true;
                 self.session.accept(Instant::now())?;
                 tracing::info!(stream = self.stream_name.as_deref(), %epoch, "publishing");
                 // What the peer sent behind its request.

@@ -38,7 +38,7 @@ impl Publishing {
         let publisher = context.registry.publish(request.name, info, grant.takeover).await.map_err(|error| {
             let kind = match &error {
                 PublishError::AlreadyLive { .. } => RefusalKind::BadName,
-                PublishError::TooManyStreams(_) => RefusalKind::Unavailable,
+                PublishError::TooManyStreams(_) | PublishError::NoMemory(_) => RefusalKind::Unavailable,
                 PublishError::Storage(cause) => {
                     tracing::error!(%cause, "a stream could not be started");
                     RefusalKind::Unavailable
