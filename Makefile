@@ -27,7 +27,7 @@ test: ## Checks everything: style, unit tests, and end to end with real encoders
 check: ## The part of `make test` that needs no encoder and no player: formatting, lints, documentation, licences, fuzz targets.
 	scripts/check.sh
 
-bench: ## Measures against nginx with its RTMP module, both in one run.
+bench: ## Measures against nginx with its RTMP module, ROUNDS (5) times in turns; ONLY some rows (docs/bench.md).
 	scripts/setup.sh bench
 	$(CARGO) build --release --bin rillcast
 	bench/run.py
