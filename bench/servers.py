@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # The server has one core to itself, whoever loads it another one, where there are two.
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
+RILLCAST = os.environ.get("RILLCAST_BIN", ROOT / "target/dist/rillcast")
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 
@@ -110,9 +111,8 @@ class Rillcast(Server):
         environment = dict(os.environ, **{f"RILLCAST__{key}": "127.0.0.1:0" for key in listeners}, RILLCAST__DATA_DIR=str(self.folder / "data"))
         # All publishers and viewers of the benchmark come from one address.
         environment.update(RILLCAST__INGEST__RTMP__MAX_PER_IP="1000", RILLCAST__EDGE__MAX_WAITING_PER_IP="20000")
-        binary = os.environ.get("RILLCAST_BIN", ROOT / "target/release/rillcast")
         began = time.monotonic()
-        self.spawn([binary, "serve", "--ports-file", ports], env=environment)
+        self.spawn([RILLCAST, "serve", "--ports-file", ports], env=environment)
         wait_for("rillcast to serve", 15, lambda: ports.exists() or not self.is_running(), pause=0.001)
         self.start_ms = 1000 * (time.monotonic() - began)
         if not self.is_running():

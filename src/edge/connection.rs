@@ -10,17 +10,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::Version;
 use http_body::{Frame, SizeHint};
 use prometheus::Histogram;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::body::{Body, BoxError};
+use super::body::{Batch, Body, BoxError};
 use super::config::Config;
 
 /// A viewer must take at least this many bytes a second of what it asked for; less is no watching, but holding.
 const MIN_BYTES_PER_SECOND: u64 = 1024;
+/// Most bytes of a body that are handed to HTTP/2 ahead of the peer's window: what it holds there is not seen to be stuck. HTTP/1 has only the
+/// kernel in front of it, and gets all there is.
+const AHEAD_BYTES: usize = 64 * 1024;
 
 /// What one connection has done so far.
 #[derive(Debug, Default)]
@@ -55,6 +57,8 @@ struct FirstByte {
 pub(crate) struct InFlight {
     activity: Arc<Activity>,
     sending: bool,
+    /// Most bytes of the body to hand over at a time.
+    most: usize,
 }
 
 impl Activity {
@@ -82,10 +86,11 @@ impl Activity {
     pub(crate) fn begin(self: &Arc<Self>, version: Version) -> InFlight {
         self.requests.fetch_add(1, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
-        if version < Version::HTTP_2 {
+        let http1 = version < Version::HTTP_2;
+        if http1 {
             self.http1.store(true, Relaxed);
         }
-        InFlight { activity: Arc::clone(self), sending: false }
+        InFlight { activity: Arc::clone(self), sending: false, most: if http1 { usize::MAX } else { AHEAD_BYTES } }
     }
 }
 
@@ -129,11 +134,12 @@ impl Counted {
 }
 
 impl http_body::Body for Counted {
-    type Data = Bytes;
+    type Data = Batch;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Batch>, BoxError>>> {
+        let most = self.request.most;
+        let polled = self.body.poll_batch(cx, most);
         if matches!(polled, Poll::Ready(Some(_)))
             && let Some(there) = self.there.take()
         {
@@ -325,6 +331,8 @@ impl Watchdog {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);

@@ -2,6 +2,7 @@
 
 mod connection;
 mod doors;
+mod low_water;
 
 use std::io;
 use std::sync::Arc;

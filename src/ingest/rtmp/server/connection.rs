@@ -1,6 +1,7 @@
 //! One connection: bytes to the session, its events to the packager, its answers to the peer.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -8,6 +9,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
+use super::low_water::LowWater;
 use super::{Context, Counted};
 use crate::ingest::limits::Guard;
 use crate::ingest::publish::{Lease, PublishRequest, Refusal, RefusalKind};
@@ -85,6 +87,7 @@ pub(super) struct Connection<S> {
     shutdown: CancellationToken,
     session: Session,
     input: BytesMut,
+    low_water: LowWater,
     publishing: Option<Publishing>,
     /// What the peer asked to publish last, for the log. Not a field of the span: those gather, and a connection may publish thousands.
     stream_name: Option<String>,
@@ -105,12 +108,23 @@ impl Received {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
+impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
     pub(super) fn new(stream: S, peer: SocketAddr, context: Arc<Context>, shutdown: CancellationToken) -> Self {
         let received = Received::now();
         let session = Session::new(received.at, peer);
-        let input = BytesMut::new();
-        Self { stream, peer, context, shutdown, session, input, publishing: None, stream_name: None, received }
+        let (input, low_water) = (BytesMut::new(), LowWater::default());
+        Self {
+            stream,
+            peer,
+            context,
+            shutdown,
+            session,
+            input,
+            low_water,
+            publishing: None,
+            stream_name: None,
+            received,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -147,6 +161,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.handle_events().await?;
         self.flush().await?;
         let Some(deadline) = self.session.poll_timeout() else { return Err(End::Told) };
+        if self.publishing.is_none() {
+            self.low_water.silence();
+        }
+        self.low_water.apply(&self.stream);
+        let deadline = self.low_water.patience(self.received.at).map_or(deadline, |patience| patience.min(deadline));
         if self.input.capacity() - self.input.len() < MIN_ROOM {
             self.input.reserve(READ_BYTES);
         }
@@ -167,6 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
             }
             () = tokio::time::sleep_until(deadline.into()) => {
+                self.low_water.silence();
                 self.session.handle_timeout(Instant::now())?;
                 return Ok(());
             }
@@ -204,6 +224,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
                 Event::Unit(kind, unit) => {
                     let Received { at, date } = self.received;
+                    if kind == Kind::Video {
+                        self.low_water.picture(unit.data.len());
+                    }
                     let result = self.publishing.as_mut().map_or(Ok(()), |publishing| {
                         publishing.report.unit(kind, &unit, at);
                         publishing.writer(kind).as_mut().map_or(Ok(()), |writer| writer.write(unit, date))
