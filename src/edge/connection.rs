@@ -285,7 +285,9 @@ impl Watchdog {
             return Verdict::SlowReader;
         }
         let requests = self.activity.requests.load(Relaxed);
-        if self.draining || self.activity.in_flight.load(Relaxed) > 0 {
+        // Over HTTP/1 the last answer may have been handed over whole while the kernel has yet to get rid of it.
+        let blocked = self.activity.blocked.load(Relaxed);
+        if self.draining || blocked || self.activity.in_flight.load(Relaxed) > 0 {
             self.idle = None;
             return Verdict::Fine;
         }
@@ -391,6 +393,19 @@ mod tests {
             let (verdict, _) = until(&mut watchdog, start, 100, || _ = activity.written.fetch_add(rate, Relaxed));
             assert_eq!(verdict, wanted, "{rate} bytes a second");
         }
+    }
+
+    #[test]
+    fn who_still_takes_the_last_answer_is_not_idle() {
+        let (activity, mut watchdog, start) = watchdog();
+        drop(activity.begin(Version::HTTP_11));
+        activity.blocked.store(true, Relaxed);
+        let takes_and_asks_for_more = || {
+            activity.written.fetch_add(2_048, Relaxed);
+            activity.read.fetch_add(1, Relaxed);
+        };
+        assert_eq!(until(&mut watchdog, start, 100, takes_and_asks_for_more).0, Verdict::Fine);
+        assert_eq!(until(&mut watchdog, start + SECOND * 100, 100, || ()).0, Verdict::SlowReader);
     }
 
     #[test]
