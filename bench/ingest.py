@@ -13,8 +13,8 @@ from urllib.parse import urljoin
 import rtmp
 from servers import LOAD_CORE, ROOT, Nginx, Rillcast, fetch, media, wait_for
 
-# Rillcast keeps what it lists and as long behind it: 46 s of media. Memory is judged when that is full.
-FULL_S = 50
+# Rillcast keeps what it lists and as long behind it: 46 s of media. Both servers are judged when that is full, which is how they spend their days.
+FULL_S = 52
 
 
 class Publishers:
@@ -42,7 +42,7 @@ def all_live(server, count):
     wait_for(f"{count} streams at {server.name}", 60, lambda: all(server.live(f"s{number}") for number in range(count)), pause=0.5)
 
 
-def cpu(kind, count, seconds, warm_up=8):
+def cpu(kind, count, seconds, warm_up=FULL_S):
     """Processor time of the server for one publisher, milliseconds a second; and what memory it holds then."""
     with kind() as server, Publishers(server, count, 600, media(2500)):
         all_live(server, count)
@@ -120,11 +120,11 @@ def follow_parts(server, seen, stop):
 def follow_segments(server, seen, stop):
     known = set()
     while not stop.is_set():
-        status, body = fetch(server.http_port, "/probe.m3u8")
+        status, body = fetch(server.http_port, "/hls/probe.m3u8")
         for segment in re.findall(r"^([^#\s].*\.ts)$", body.decode(), re.M) if status == 200 else []:
             if segment not in known:
                 known.add(segment)
-                status, body = fetch(server.http_port, f"/{segment}")
+                status, body = fetch(server.http_port, f"/hls/{segment}")
                 if status == 200:
                     seen.append((time.monotonic(), body))
         time.sleep(0.05)

@@ -22,7 +22,7 @@ case $what in
             gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
             gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
             obs-studio libgl1-mesa-dri xvfb fonts-dejavu-core procps python3) ;;
-    bench) packages+=(ffmpeg nginx libnginx-mod-rtmp python3) ;;
+    bench) packages+=(ffmpeg nginx libnginx-mod-rtmp nghttp2-client openssl python3 wrk) ;;
     demo) packages=(ffmpeg fonts-dejavu-core) ;;
     *) echo "usage: scripts/setup.sh run|test|bench|demo" >&2; exit 2 ;;
 esac

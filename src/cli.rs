@@ -62,8 +62,7 @@ impl Command {
                 let config = load()?;
                 let set_log_filter = start_log(&config)?;
                 raise_open_files();
-                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-                runtime.block_on(async {
+                runtime()?.block_on(async {
                     let app = App::start(config, self.config, set_log_filter).await?;
                     if let Some(path) = &serve.ports_file {
                         app.write_ports(path)?;
@@ -83,6 +82,15 @@ impl Command {
             Verb::Token(token) => token.run(&load()?),
         }
     }
+}
+
+/// As many threads as there are cores. With one, tasks run in the thread that waits for them, which wakes up for less.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let alone =
+        std::env::var_os("RC_MT").is_none() && std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+    let mut builder =
+        if alone { tokio::runtime::Builder::new_current_thread() } else { tokio::runtime::Builder::new_multi_thread() };
+    builder.enable_all().build()
 }
 
 /// Systems start programs with 1,024 open files for the sake of `select`, which nothing here uses. Every viewer needs one.

@@ -11,13 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::Version;
 use http_body::{Frame, SizeHint};
 use prometheus::Histogram;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::body::{Body, BoxError};
+use super::body::{Batch, Body, BoxError};
 use super::config::Config;
 
 /// A viewer must take at least this many bytes a second of what it asked for; less is no watching, but holding.
@@ -32,6 +31,9 @@ const CHATTER_BYTES_PER_REQUEST: u64 = 32 * 1024;
 const PAYLOAD_PER_CHATTER: u64 = 8;
 /// Idle for so long, a connection is closed where its place is needed by others.
 const IDLE_UNDER_PRESSURE: Duration = Duration::from_secs(2);
+/// Most bytes of a body that are handed to HTTP/2 ahead of the peer's window: what it holds there is not seen to be stuck. HTTP/1 has only the
+/// kernel in front of it, and gets all there is.
+const AHEAD_BYTES: usize = 64 * 1024;
 
 /// What one connection has done so far.
 #[derive(Debug, Default)]
@@ -67,6 +69,8 @@ struct FirstByte {
 pub(crate) struct InFlight {
     activity: Arc<Activity>,
     sending: bool,
+    /// Most bytes of the body to hand over at a time.
+    most: usize,
 }
 
 impl Activity {
@@ -99,10 +103,11 @@ impl Activity {
     pub(crate) fn begin(self: &Arc<Self>, version: Version) -> InFlight {
         self.requests.fetch_add(1, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
-        if version < Version::HTTP_2 {
+        let http1 = version < Version::HTTP_2;
+        if http1 {
             self.http1.store(true, Relaxed);
         }
-        InFlight { activity: Arc::clone(self), sending: false }
+        InFlight { activity: Arc::clone(self), sending: false, most: if http1 { usize::MAX } else { AHEAD_BYTES } }
     }
 }
 
@@ -146,11 +151,12 @@ impl Counted {
 }
 
 impl http_body::Body for Counted {
-    type Data = Bytes;
+    type Data = Batch;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Batch>, BoxError>>> {
+        let most = self.request.most;
+        let polled = self.body.poll_batch(cx, most);
         if matches!(polled, Poll::Ready(Some(_)))
             && let Some(there) = self.there.take()
         {
@@ -312,7 +318,9 @@ impl Watchdog {
             return Verdict::Chatter;
         }
         let requests = self.activity.requests.load(Relaxed);
-        if self.draining || self.activity.in_flight.load(Relaxed) > 0 {
+        // Over HTTP/1 the last answer may have been handed over whole while the kernel has yet to get rid of it.
+        let blocked = self.activity.blocked.load(Relaxed);
+        if self.draining || blocked || self.activity.in_flight.load(Relaxed) > 0 {
             self.idle = None;
             return Verdict::Fine;
         }
@@ -381,6 +389,8 @@ impl Chatter {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -481,6 +491,19 @@ mod tests {
         assert_eq!(watchdog.look(start + SECOND * 101, true), Verdict::Fine);
         assert_eq!(watchdog.look(start + SECOND * 103, false), Verdict::Fine);
         assert_eq!(watchdog.look(start + SECOND * 103, true), Verdict::Idle);
+    }
+
+    #[test]
+    fn who_still_takes_the_last_answer_is_not_idle() {
+        let (activity, mut watchdog, start) = watchdog();
+        drop(activity.begin(Version::HTTP_11));
+        activity.blocked.store(true, Relaxed);
+        let takes_and_asks_for_more = || {
+            activity.written.fetch_add(2_048, Relaxed);
+            activity.read.fetch_add(1, Relaxed);
+        };
+        assert_eq!(until(&mut watchdog, start, 100, takes_and_asks_for_more).0, Verdict::Fine);
+        assert_eq!(until(&mut watchdog, start + SECOND * 100, 100, || ()).0, Verdict::SlowReader);
     }
 
     #[test]

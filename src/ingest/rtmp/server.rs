@@ -1,6 +1,7 @@
 //! The tokio shell: sockets, clocks and tasks around [`Session`](super::Session). One task per connection; what breaks in it ends that connection alone.
 
 mod connection;
+mod low_water;
 mod publishing;
 
 use std::io;

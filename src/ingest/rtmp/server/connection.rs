@@ -1,6 +1,7 @@
 //! One connection: bytes to the session, its events to the packager, its answers to the peer.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
+use super::low_water::LowWater;
 use super::publishing::Publishing;
 use crate::ingest::publish::{PublishRequest, Refusal, RefusalKind};
 use crate::ingest::rtmp::session::{self, DECISION_DEADLINE, Event, Session};
@@ -59,6 +61,7 @@ pub(super) struct Connection<S> {
     session: Session,
     /// What was read and not used yet: an incomplete header, or what the peer sent behind a request that is not decided.
     input: BytesMut,
+    low_water: LowWater,
     publishing: Option<Publishing>,
     /// What the peer asked to publish last, for the log. Not a field of the span: those gather, and a connection may publish thousands.
     stream_name: Option<String>,
@@ -81,11 +84,14 @@ impl Received {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
+impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
     pub(super) fn new(stream: S, peer: SocketAddr, context: Arc<Context>, shutdown: CancellationToken) -> Self {
         let received = Received::now();
         let session = Session::new(received.at, peer);
-        let input = BytesMut::new();
+            low_water,
+            publishing: None,
+            stream_name: None,
+            was_let_in: false,
         Self {
             stream,
             peer,
@@ -93,6 +99,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             shutdown,
             session,
             input,
+            low_water,
             publishing: None,
             stream_name: None,
             was_let_in: false,
@@ -136,6 +143,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.handle_events().await?;
         self.flush().await?;
         let Some(deadline) = self.session.poll_timeout() else { return Err(End::Told) };
+        if self.publishing.is_none() {
+            self.low_water.silence();
+        }
+        self.low_water.apply(&self.stream);
+        let deadline = self.low_water.patience(self.received.at).map_or(deadline, |patience| patience.min(deadline));
         let (read_bytes, min_room) = match self.publishing {
             Some(_) => (READ_BYTES, MIN_ROOM),
             None => (STRANGER_READ_BYTES, STRANGER_MIN_ROOM),
@@ -160,6 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
             }
             () = tokio::time::sleep_until(deadline.into()) => {
+                self.low_water.silence();
                 self.session.handle_timeout(Instant::now())?;
                 return Ok(());
             }
@@ -195,6 +208,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
                 Event::Unit(kind, unit) => {
                     let Received { at, date } = self.received;
+                    if kind == Kind::Video {
+                        self.low_water.picture(unit.data.len());
+                    }
                     let result = self.publishing.as_mut().map_or(Ok(()), |publishing| {
                         publishing.report.unit(kind, &unit, at);
                         publishing.writer(kind).as_mut().map_or(Ok(()), |writer| writer.write(unit, date))
