@@ -81,13 +81,13 @@ class Direction:
         self.last_due = 0.0
         self.counts = {"packets": 0, "bytes": 0, "lost": 0, "dropped": 0, "reordered": 0}
 
-    def take(self, weather, now):
+    def take(self, weather):
         for _ in range(BURST):
             try:
                 packet = os.read(self.source, PACKET)
             except BlockingIOError:
                 return
-            self.fate(packet, weather, now)
+            self.fate(packet, weather, time.monotonic())
 
     def fate(self, packet, weather, now):
         self.counts["packets"] += 1
@@ -180,11 +180,10 @@ def carry(weather, ways):
         dues = [due for due in (way.next_due() for way in ways) if due is not None]
         rest = max(0.0, min(dues) - now) if dues else None
         ready, _, _ = select.select([0, *(way.source for way in ways)], [], [], rest)
-        now = time.monotonic()
         for way in ways:
             if way.source in ready:
-                way.take(weather, now)
-            way.deliver(now)
+                way.take(weather)
+            way.deliver(time.monotonic())
         if 0 in ready:
             read = os.read(0, 4096)
             if not read:

@@ -20,6 +20,8 @@ const GIVE_UP_MS = 8000;
 const HUNG_MS = 3000;
 const HUNG_BEHIND_S = 3;
 const ASK_AFTER_MS = 1500;
+// Times in playlists and in the buffer differ by rounding, and by up to a picture.
+const BARELY_S = 0.04;
 const FACTS_EVERY_MS = 10000;
 
 const seconds = () => performance.now() / 1000;
@@ -49,6 +51,22 @@ export const HLS_CONFIG = {
   manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 5000, maxLoadTimeMs: 8000, timeoutRetry: retry(1), errorRetry: retry(1) } },
   fragLoadPolicy: { default: { maxTimeToFirstByteMs: 9000, maxLoadTimeMs: 20000, timeoutRetry: retry(3), errorRetry: retry(5) } },
 };
+
+/**
+ * When hls.js 1.7.4 drops old media while it loads a segment part by part, it forgets which parts of that segment it has (FragmentTracker
+ * takes the unfinished segment for evicted). At the segment's end it then waits for ever for parts that it will not load again, since the
+ * buffer has them. What lies in the buffer is marked as loaded here, at every reload of the playlist.
+ */
+function remindOfParts(details, type, ranges) {
+  for (const part of details.partList ?? []) {
+    if (part.loaded || !ranges) continue;
+    const { start, end } = part;
+    for (let i = 0; i < ranges.length; i++) {
+      if (ranges.start(i) > start + BARELY_S || ranges.end(i) < end - BARELY_S) continue;
+      part.elementaryStreams[type] = { startPTS: start, endPTS: end, startDTS: start, endDTS: end, partial: false };
+    }
+  }
+}
 
 /**
  * Events: `state` (this.state changed), `ready` (the media can be played: call play() on the video), `stall` (this.stalled changed),
@@ -295,8 +313,16 @@ export class LiveSession extends EventTarget {
     const hls = new Hls(HLS_CONFIG);
     this.hls = hls;
     hls.on(Hls.Events.MANIFEST_PARSED, () => this.#emit("ready"));
-    hls.on(Hls.Events.BUFFER_APPENDED, () => this.#onMedia());
-    hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => this.#onPlaylist(details));
+    let buffered = {};
+    hls.on(Hls.Events.BUFFER_APPENDED, (_, { timeRanges }) => {
+      buffered = timeRanges;
+      this.#onMedia();
+    });
+    hls.on(Hls.Events.AUDIO_TRACK_UPDATED, (_, { details }) => remindOfParts(details, "audio", buffered.audio));
+    hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {
+      remindOfParts(details, "video", buffered.video);
+      this.#onPlaylist(details);
+    });
     hls.on(Hls.Events.ERROR, (_, data) => { if (hls === this.hls) this.#onHlsError(Hls, hls, data); });
     hls.attachMedia(this.video);
     hls.loadSource(this.urls.playlist);
