@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A bad line: IP packets between this network namespace and a new one are delayed, lost, reordered and queued as asked.
 
-Real TCP, UDP and QUIC run through it, so that retransmission, congestion control and reordering are the kernel's and not imitated. Debian's
-cloud kernels lack netem, and netem needs the kernel's word anyway: here each packet's fate is drawn from a seed, and every one is counted.
+Real TCP, UDP and QUIC run through it, so that retransmission and congestion control are the kernel's and not imitated. Each packet's fate is
+drawn from a seed, and every one is counted. Needs nothing of the kernel but TUN: not every machine has netem.
 
     this namespace                         the far namespace
     NEAR ── TUN ── this program, which holds packets back ── TUN ── FAR
