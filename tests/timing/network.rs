@@ -57,6 +57,8 @@ fn our_page_does_not_stall_behind_a_bad_line() {
 }
 
 /// Sends numbered datagrams to the far side, which sends them back: when each came back, in order of arrival.
+// A plain thread that sends at a steady pace; nothing of it runs on an async runtime.
+#[allow(clippy::disallowed_methods)]
 fn ping(link: &Link, datagrams: usize, apart: Duration) -> Vec<(usize, Duration)> {
     let mut command: Command = link.command("python3");
     command.arg(text(&root().join("tests/common/link.py"))).args(["--echo", &link.far().to_string()]);
