@@ -499,7 +499,7 @@ mod tests {
         drop(activity.begin(Version::HTTP_11));
         activity.blocked.store(true, Relaxed);
         let takes_and_asks_for_more = || {
-            activity.written.fetch_add(2_048, Relaxed);
+            activity.took(2_048);
             activity.read.fetch_add(1, Relaxed);
         };
         assert_eq!(until(&mut watchdog, start, 100, takes_and_asks_for_more).0, Verdict::Fine);

@@ -12,6 +12,7 @@ pub mod browser;
 pub mod busy;
 pub mod clock;
 pub mod http;
+pub mod link;
 pub mod media;
 pub mod process;
 pub mod publisher;

@@ -5,12 +5,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::browser::{Browser, Player};
 use common::http;
 use common::keep;
-use common::media::Source;
+use common::media::{Source, browser_folder};
+use common::process::run;
 use common::publisher::Publisher;
 use common::server::{Server, media_playlists};
 use common::wait_for;
@@ -67,6 +69,13 @@ fn our_page_and_dash_js_play_by_a_signed_url() {
 #[test]
 fn our_page_plays_over_tls_and_h2() {
     assert_plays(Player::Page, "/live/clock", true, "page-h2");
+}
+
+#[test]
+fn our_page_learns_how_far_behind_to_play() {
+    let mut command = Command::new("node");
+    command.current_dir(browser_folder()).args(["--test", "pace.test.mjs"]);
+    println!("{}", run("pace.test.mjs", &mut command, PICTURE));
 }
 
 #[test]

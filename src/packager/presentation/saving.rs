@@ -78,6 +78,7 @@ impl Presentation {
         }
         let start = WallTime::from_micros(start);
         let presentation = Self {
+            most: config.max_bytes,
             config,
             epoch,
             tracks,

@@ -14,7 +14,7 @@ use super::low_water::LowWater;
 use super::publishing::Publishing;
 use crate::ingest::publish::{PublishRequest, Refusal, RefusalKind};
 use crate::ingest::rtmp::session::{self, DECISION_DEADLINE, Event, Session};
-use crate::media::WallTime;
+use crate::media::{Kind, WallTime};
 use crate::packager::live;
 
 /// One read: 12 ms of a 40 Mbit/s publisher.
@@ -88,10 +88,7 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
     pub(super) fn new(stream: S, peer: SocketAddr, context: Arc<Context>, shutdown: CancellationToken) -> Self {
         let received = Received::now();
         let session = Session::new(received.at, peer);
-            low_water,
-            publishing: None,
-            stream_name: None,
-            was_let_in: false,
+        let (input, low_water) = (BytesMut::new(), LowWater::default());
         Self {
             stream,
             peer,
