@@ -97,4 +97,26 @@ mod tests {
         let drift = 599 * 2_000;
         assert!((last - start - drift).abs() < 150_000, "{}", last - start - drift);
     }
+
+    /// OvenMediaEngine #1940 (and #1845, #1002): a relayed stream, days later, dated in the future, so that players waited for it. The
+    /// relay's clock begins anywhere and runs fast.
+    #[test]
+    fn media_is_not_dated_in_the_future_however_long_a_fast_clock_runs() {
+        const DAYS: i64 = 5;
+        for ahead_ppm in [0, 50, 1_000] {
+            let mut clock = Clock::default();
+            let start = 1_700_000_000_000_000;
+            let began = (1_i64 << 32) * 1_000;
+            for segment in 0..DAYS * 43_200 {
+                let real = segment * 2_000_000;
+                let media = began + real + real / 1_000_000 * ahead_ppm;
+                for (unit, jitter) in [(0, 0), (1_000_000, 30_000)] {
+                    clock.observe(media + unit, WallTime::from_micros(start + real + unit + jitter));
+                }
+                let ahead = media + clock.segment_begins() - (start + real);
+                assert!(ahead <= EARLY_MICROS + 2_000, "{ahead} µs in the future after {segment} segments");
+                assert!(ahead >= -LATE_MICROS, "{ahead} µs late after {segment} segments");
+            }
+        }
+    }
 }

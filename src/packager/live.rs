@@ -511,7 +511,7 @@ mod testing;
 mod tests {
     use super::*;
     use crate::media::{AccessUnit, Kind};
-    use crate::packager::test_fixtures::init;
+    use crate::packager::testing::init;
 
     fn limits() -> Limits {
         Limits { max_streams: 4, resume_window: Duration::ZERO }

@@ -31,10 +31,6 @@ mod segmenter;
 #[cfg(feature = "server")]
 pub mod sequence;
 #[cfg(test)]
-pub(crate) mod simulation;
-#[cfg(test)]
-pub(crate) mod test_fixtures;
-#[cfg(all(test, feature = "server"))]
 pub(crate) mod testing;
 pub mod window;
 

@@ -10,23 +10,26 @@
 //!      └───────────────── interrupt, pass (gaps) ─────────────────┘ the publisher is gone and may come back (`resume`)
 //! ```
 
+mod changes;
+mod cuts;
 mod rates;
 mod resume;
+mod start;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::rates::{frame_rate, round_up};
-use super::catalog::{Announced, Catalog, Measured, Rendition};
+pub use self::changes::Changes;
+use self::cuts::{Cut, FirstCut};
+use super::catalog::Rendition;
 use super::clock::Clock;
 use super::config::Config;
 use super::fmp4::init;
 use super::part::Init;
-use super::periods::{Begin, Entrant, Periods};
+use super::periods::Periods;
 use super::segmenter::{Opening, Progress, Segmenter};
-use super::window::{Text, Window};
-use crate::media::{AccessUnit, Epoch, Format, Kind, MediaTime, RenditionId, Timescale, Track, WallTime};
+use crate::media::{AccessUnit, Epoch, Kind, MediaTime, RenditionId, Timescale, Track, WallTime};
 
 /// Tracks of one kind that a presentation may have.
 pub const MAX_TRACKS: u8 = 16;
@@ -63,51 +66,6 @@ pub struct Sequence {
     pub media: u64,
     /// Its discontinuity sequence number.
     pub discontinuity: u64,
-}
-
-/// Where the leader began a segment.
-#[derive(Debug, Clone)]
-struct Cut {
-    msn: u64,
-    time: MediaTime,
-    opening: Opening,
-    /// What is announced of each rendition's segment, in its own ticks.
-    announced: Vec<(RenditionId, Announced)>,
-}
-
-impl Cut {
-    fn announced(&self, id: RenditionId) -> Option<Announced> {
-        self.announced.iter().find(|(other, _)| *other == id).map(|(_, announced)| *announced)
-    }
-
-    /// How rendition `id` opens its segment here.
-    fn opening(&self, id: RenditionId) -> Opening {
-        Opening { announced: self.announced(id), ..self.opening }
-    }
-
-    /// Where rendition `id`, whose clock is `scale`, is cut: where that was announced, else where the leader is.
-    fn time(&self, id: RenditionId, scale: Timescale) -> MediaTime {
-        self.announced(id).map_or(self.time, |announced| MediaTime::new(announced.start, scale))
-    }
-}
-
-/// The first segment's beginning, kept for the DASH periods.
-#[derive(Debug, Clone, Copy)]
-struct FirstCut {
-    msn: u64,
-    start: MediaTime,
-    date: WallTime,
-}
-
-/// A snapshot that viewers have not seen yet.
-#[derive(Debug, Default)]
-pub struct Changes {
-    /// New windows, at most one a rendition.
-    pub windows: Vec<Arc<Window>>,
-    /// A new catalog.
-    pub catalog: Option<Arc<Catalog>>,
-    /// Bytes of media kept now.
-    pub bytes: usize,
 }
 
 /// All renditions of one stream.
@@ -267,46 +225,6 @@ impl Presentation {
         self.tracks.get(index).is_some_and(|entry| entry.segmenter.has_started())
     }
 
-    fn wait_for_leader(&mut self, index: usize, unit: AccessUnit, now: WallTime) {
-        let Some(entry) = self.tracks.get_mut(index) else { return };
-        let time = entry.segmenter.presentation_time(&unit);
-        if entry.segmenter.kind() == Kind::Video {
-            if !unit.sync {
-                entry.undecodable += 1;
-                return;
-            }
-            self.lead(index, unit, now);
-            return;
-        }
-        let since = *self.waiting_since.get_or_insert(time);
-        let waited = time.micros().saturating_sub(since.micros());
-        if waited >= HEAD_START.as_micros() as i64 {
-            self.lead(index, unit, now);
-            return;
-        }
-        if self.waiting.len() == MAX_WAITING {
-            self.waiting.pop_front();
-        }
-        self.waiting.push_back((index, unit, now));
-    }
-
-    fn lead(&mut self, index: usize, unit: AccessUnit, now: WallTime) {
-        self.leader = Some(index);
-        let start = MediaTime::new(
-            unit.pts,
-            self.tracks.get(index).map_or(Timescale::MILLIS, |entry| entry.segmenter.timescale()),
-        );
-        let waiting = std::mem::take(&mut self.waiting);
-        // The first access unit cannot fail: nothing has been cut and nothing is kept yet.
-        let _ = self.write(index, unit, now);
-        for (index, unit, arrived) in waiting {
-            let time = self.tracks.get(index).map(|entry| entry.segmenter.presentation_time(&unit));
-            if time.is_some_and(|time| time >= start) {
-                let _ = self.write(index, unit, arrived);
-            }
-        }
-    }
-
     fn write(&mut self, index: usize, unit: AccessUnit, now: WallTime) -> Result<(), Error> {
         let leads = self.leader == Some(index);
         let Some(entry) = self.tracks.get_mut(index) else { return Ok(()) };
@@ -381,161 +299,6 @@ impl Presentation {
         Ok(())
     }
 
-    fn start_track(&mut self, index: usize, unit: AccessUnit, now: WallTime) -> Result<(), Error> {
-        let leads = self.leader == Some(index);
-        let Some(entry) = self.tracks.get_mut(index) else { return Ok(()) };
-        if entry.segmenter.kind() == Kind::Video && !unit.sync {
-            entry.undecodable += 1;
-            return Ok(());
-        }
-        let time = MediaTime::new(unit.pts, entry.segmenter.timescale());
-        self.clock.observe(time.micros(), now);
-        if leads && self.idle.is_some() {
-            self.lead_again(index, time, false);
-        } else if leads && self.cuts.is_empty() {
-            self.start = WallTime::from_micros(self.clock.offset()).plus_micros(time.micros());
-            self.open_first(time);
-        }
-        let last = self.cuts.back().cloned();
-        if last.as_ref().is_some_and(|cut| time < cut.time) {
-            // Nothing to be presented with: the stream, or the leader's segment in the making, begins later.
-            return Ok(());
-        }
-        let Some(entry) = self.tracks.get_mut(index) else { return Ok(()) };
-        if let Some(cut) = last {
-            let rendition = Arc::clone(entry.segmenter.rendition());
-            entry.segmenter = Segmenter::new(rendition, cut.msn);
-            // Nothing was announced of a track that was not there yet.
-            entry.segmenter.start(unit, Opening { announced: None, ..cut.opening });
-        }
-        self.catalog_due = true;
-        Ok(())
-    }
-
-    fn open_first(&mut self, time: MediaTime) {
-        let opening = Opening {
-            discontinuity_sequence: self.next.discontinuity,
-            clock_offset: self.clock.offset(),
-            announced: None,
-        };
-        let date = WallTime::from_micros(time.micros()).plus_micros(self.clock.offset());
-        self.periods = Some(Periods::new(self.start, 0));
-        self.first = Some(FirstCut { msn: self.next.media, start: time, date });
-        self.cuts.push_back(Cut { msn: self.next.media, time, opening, announced: Vec::new() });
-    }
-
-    /// The leader begins a segment at `time`, with a key frame where `independent`.
-    fn cut(&mut self, time: MediaTime, discontinuity: bool, independent: bool) {
-        if discontinuity {
-            let end = self.leader.and_then(|leader| self.tracks.get(leader)).map(|entry| entry.segmenter.end());
-            self.tell_periods_of_the_first_cut();
-            if let (Some(periods), Some(end)) = (&mut self.periods, end) {
-                periods.end(end);
-            }
-            // The offset of the old timeline means nothing on the new one.
-            self.clock.reset();
-            self.clock.observe(time.micros(), self.published);
-        }
-        let due = std::mem::take(&mut self.discontinuity_due);
-        if discontinuity || due {
-            self.next.discontinuity += 1;
-        }
-        self.next.media += 1;
-        let opening = Opening {
-            discontinuity_sequence: self.next.discontinuity,
-            clock_offset: self.clock.segment_begins(),
-            announced: None,
-        };
-        self.fill_silent_followers(time);
-        let announced = self.begin_in_periods(time, opening.clock_offset, discontinuity || due, independent);
-        if self.cuts.len() == MAX_CUTS {
-            self.cuts.pop_front();
-        }
-        self.cuts.push_back(Cut { msn: self.next.media, time, opening, announced });
-    }
-
-    fn begin_in_periods(
-        &mut self,
-        start: MediaTime,
-        clock_offset: i64,
-        discontinuity: bool,
-        independent: bool,
-    ) -> Vec<(RenditionId, Announced)> {
-        self.tell_periods_of_the_first_cut();
-        let renditions = self.entrants();
-        let picture =
-            self.leader.and_then(|leader| self.tracks.get(leader)).map_or(0, |entry| entry.segmenter.last_duration());
-        let oldest = self
-            .tracks
-            .iter()
-            .filter(|entry| entry.segmenter.has_started())
-            .map(|entry| entry.segmenter.oldest_msn())
-            .min();
-        let Some(periods) = &mut self.periods else { return Vec::new() };
-        let date = WallTime::from_micros(start.micros()).plus_micros(clock_offset);
-        let msn = self.next.media;
-        periods.segment_begins(&Begin {
-            msn,
-            start,
-            picture,
-            date,
-            independent,
-            discontinuity,
-            renditions: &renditions,
-        });
-        periods.retire(oldest.unwrap_or(0));
-        renditions.iter().filter_map(|entrant| Some((entrant.id, periods.announced(entrant.id)?))).collect()
-    }
-
-    /// Which tracks a stream has shows during its first segment, and the first period must name them all.
-    fn tell_periods_of_the_first_cut(&mut self) {
-        let Some(first) = self.first.take() else { return };
-        let renditions = self.entrants();
-        let picture =
-            self.leader.and_then(|leader| self.tracks.get(leader)).map_or(0, |entry| entry.segmenter.last_duration());
-        if let Some(periods) = &mut self.periods {
-            let FirstCut { msn, start, date } = first;
-            let begin =
-                Begin { msn, start, picture, date, independent: true, discontinuity: false, renditions: &renditions };
-            periods.segment_begins(&begin);
-        }
-    }
-
-    /// The renditions that have media, the leader first.
-    fn entrants(&self) -> Vec<Entrant> {
-        let mut entrants: Vec<(bool, Entrant)> = self
-            .tracks
-            .iter()
-            .enumerate()
-            .filter(|(index, entry)| {
-                entry.segmenter.has_started() && (!entry.segmenter.is_idle() || self.leader == Some(*index))
-            })
-            .map(|(index, entry)| {
-                let rendition = entry.segmenter.rendition();
-                let leads = self.leader == Some(index);
-                let init = entry.next_init.as_ref().filter(|_| leads).unwrap_or(&rendition.init);
-                (!leads, Entrant { id: rendition.id, init: Arc::clone(init), grid: entry.segmenter.grid() })
-            })
-            .collect();
-        entrants.sort_by_key(|(follows, entrant)| (*follows, entrant.id));
-        entrants.into_iter().map(|(_, entrant)| entrant).collect()
-    }
-
-    /// The leader ended a segment by itself, at an access unit that turned out to be too long: the others follow.
-    fn follow_forced_cuts(&mut self, index: usize) {
-        let Some(entry) = self.tracks.get(index) else { return };
-        let (msn, scale) = (entry.segmenter.open_msn(), entry.segmenter.timescale());
-        let end = entry
-            .segmenter
-            .complete()
-            .last()
-            .map(|segment| segment.presentation_start.saturating_add(segment.duration));
-        while self.cuts.back().is_some_and(|cut| cut.msn < msn) {
-            self.cut(MediaTime::new(end.unwrap_or(0), scale), false, false);
-            self.catalog_due = true;
-        }
-    }
-
     /// Bytes of media kept for viewers, and of what is gathering for them.
     pub fn bytes(&self) -> usize {
         self.tracks.iter().map(|entry| entry.segmenter.bytes().0).sum()
@@ -581,80 +344,5 @@ impl Presentation {
     /// Segments that went before their time since this was called last, because `packager.max_bytes` was reached.
     pub fn take_evicted(&mut self) -> u64 {
         std::mem::take(&mut self.evicted)
-    }
-
-    /// What viewers have not seen yet. Call after every change.
-    pub fn take_changes(&mut self) -> Changes {
-        let mut changes = Changes { bytes: self.bytes(), ..Changes::default() };
-        for entry in &mut self.tracks {
-            let progress = entry.segmenter.progress();
-            let started = entry.segmenter.has_started();
-            if progress != entry.shown && started {
-                entry.shown = progress;
-                changes.windows.push(Arc::new(entry.segmenter.window()));
-            }
-        }
-        if self.catalog_due || !changes.windows.is_empty() && self.catalog_is_waited_for() {
-            let catalog = self.catalog();
-            self.catalog_due = false;
-            changes.catalog = Some(Arc::new(catalog));
-        }
-        changes
-    }
-
-    /// The catalog as it stands, whether or not viewers have seen it.
-    pub fn catalog_now(&mut self) -> Arc<Catalog> {
-        Arc::new(self.catalog())
-    }
-
-    /// A track has just completed its first segment, so that the presentation can be offered.
-    fn catalog_is_waited_for(&self) -> bool {
-        self.tracks.iter().any(|entry| entry.peak_bps == 0 && entry.segmenter.totals().peak_bps > 0)
-    }
-
-    fn catalog(&mut self) -> Catalog {
-        let leader_segments =
-            self.leader.and_then(|leader| self.tracks.get(leader)).map_or(0, |entry| entry.segmenter.complete().len());
-        let mut renditions = Vec::new();
-        let mut all_measured = true;
-        for entry in &mut self.tracks {
-            if !entry.segmenter.has_started() {
-                continue;
-            }
-            let totals = entry.segmenter.totals();
-            if totals.ticks == 0 {
-                all_measured = false;
-                continue;
-            }
-            let scale = entry.segmenter.timescale();
-            let average = totals.bytes as f64 * 8.0 / scale.seconds(totals.ticks);
-            entry.peak_bps = entry.peak_bps.max(round_up(totals.peak_bps as f64 * 1.1));
-            renditions.push(Measured {
-                rendition: Arc::clone(entry.segmenter.rendition()),
-                peak_bps: entry.peak_bps,
-                average_bps: round_up(average * 1.02),
-                frame_rate: match &entry.segmenter.rendition().init.track.format {
-                    Format::H264(config) => {
-                        frame_rate(totals.samples as f64 / scale.seconds(totals.ticks), config.frame_rate)
-                    }
-                    Format::Aac(_) | Format::Mp3(_) => 0.0,
-                },
-                captions: entry.captions,
-            });
-        }
-        // A track that has only just begun is waited for, but not for ever.
-        if !all_measured && leader_segments < 2 && !self.ended {
-            renditions.clear();
-        }
-        renditions.sort_by_key(|measured| measured.rendition.id);
-        Catalog {
-            epoch: self.epoch,
-            start: self.start,
-            renditions,
-            periods: self.periods.as_ref().map(Periods::snapshot).unwrap_or_default(),
-            published: self.published,
-            ended: self.ended,
-            multivariant: Text::default(),
-        }
     }
 }

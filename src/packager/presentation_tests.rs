@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::simulation::{Simulation, assert_parts_are_long_enough, audio_track, mp3_track, payload, video_track};
+use super::testing::simulation::{Simulation, assert_parts_are_long_enough, payload};
+use super::testing::{audio_track, mp3_track, video_track};
 use super::{Config, Window};
 use crate::media::{Format, Kind, RenditionId, Timescale};
 

@@ -225,7 +225,7 @@ mod tests {
             "started_at": "1970-01-01T00:00:00.036Z",
             "publisher": {"protocol": "rtmp", "peer": "127.0.0.1:50000", "since": "1970-01-01T00:00:00.000Z"},
             "tracks": [{
-                "id": "v0", "kind": "video", "codec": "avc1.4D401F", "width": 1280, "height": 720, "fps": 30.0, "bitrate": 1_500_000,
+                "id": "v0", "kind": "video", "codec": "avc1.64001F", "width": 1280, "height": 720, "fps": 30.0, "bitrate": 1_500_000,
             }],
             "viewers": {"exact": null, "estimated": 7},
             "ingest": {},

@@ -307,7 +307,8 @@ fn single_stamps_that_are_hours_off_move_nothing() {
     let repairs = run(&Family { name: "outliers", outliers: 200, ..PLAIN });
     assert!(repairs.count(Repair::Jump) > 100);
     run(&Family { name: "outliers", outliers: 200, fps: (60, 1), rate: 44_100, ..PLAIN });
-    // Where a picture lasts anything up to a second, that of a wild stamp can only be guessed, and the next one may have to wait for it.
+    // Where a picture lasts anything up to a second, nothing says when that of a wild stamp was captured, and the next one may have to wait
+    // for it: what is measured here is mostly the place of that one picture.
     let family = Family { name: "outliers at any rate", outliers: 200, fps: (0, 1), rate: 44_100, ..PLAIN };
     run_within(&family, 200_000);
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::media::{Kind, Timescale};
-use crate::packager::test_fixtures::{PICTURE, Show, ZERO};
+use crate::packager::testing::show::{PICTURE, Show, ZERO};
 
 const SECOND: i64 = 90_000;
 

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::media::Kind;
     use crate::packager::Config;
-    use crate::packager::simulation::Simulation;
+    use crate::packager::testing::simulation::Simulation;
 
     const VIDEO: RenditionId = RenditionId { kind: Kind::Video, index: 0 };
     const AUDIO: RenditionId = RenditionId { kind: Kind::Audio, index: 0 };

@@ -111,7 +111,8 @@ fn closed_captions() -> AlternativeMedia {
 mod tests {
     use super::*;
     use crate::packager::Config;
-    use crate::packager::simulation::{Simulation, mp3_track};
+    use crate::packager::testing::mp3_track;
+    use crate::packager::testing::simulation::Simulation;
 
     fn rendered(kinds: &[Kind]) -> String {
         let mut simulation = Simulation::new(Config::default());

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::media::Timescale;
-use crate::packager::test_fixtures::{PICTURE, Show};
+use crate::packager::testing::show::{PICTURE, Show};
 
 const SECOND: i64 = 90_000;
 

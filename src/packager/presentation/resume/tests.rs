@@ -2,7 +2,8 @@
 
 use crate::media::{Format, Kind, RenditionId, Timescale, Track};
 use crate::packager::playlist::{dash, hls_media};
-use crate::packager::simulation::{START, Simulation, audio_track, payload, video_track};
+use crate::packager::testing::simulation::{START, Simulation, payload};
+use crate::packager::testing::{audio_track, video_track};
 use crate::packager::{Config, Window};
 
 const VIDEO: RenditionId = RenditionId { kind: Kind::Video, index: 0 };

@@ -5,38 +5,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::media::codec::{aac, h264};
-use crate::media::{Epoch, Format, Kind, RenditionId, StreamName, Timescale, Track, WallTime};
+use super::track;
+use crate::media::{Epoch, Kind, RenditionId, StreamName, Timescale, Track, WallTime};
 use crate::packager::catalog::Measured;
 use crate::packager::live::{Registry, Stream};
 use crate::packager::{Catalog, Config, Init, Part, Rendition, Segment, Window};
 
 /// The epoch of all test streams, `10` in URLs.
-pub(crate) fn epoch() -> Epoch {
+fn epoch() -> Epoch {
     Epoch::starting(WallTime::from_micros(36_000))
 }
 
+/// Both kinds count in 90 kHz, so that one set of figures serves them.
 pub(crate) fn rendition(kind: Kind) -> Arc<Rendition> {
-    let format = match kind {
-        Kind::Video => Format::H264(h264::Config {
-            record: Bytes::new(),
-            profile: 77,
-            compatibility: 64,
-            level: 31,
-            nal_length_bytes: 4,
-            width: 1280,
-            height: 720,
-            frame_rate: Some((30, 1)),
-        }),
-        Kind::Audio => Format::Aac(aac::Config {
-            record: Bytes::new(),
-            object_type: 2,
-            sample_rate: 48_000,
-            channels: 2,
-            frame_samples: 1024,
-        }),
-    };
-    let track = Track { format, timescale: Timescale::NINETY_KHZ, language: "und".into() };
+    let track = Track { timescale: Timescale::NINETY_KHZ, ..track(kind) };
     Arc::new(Rendition {
         id: RenditionId { kind, index: 0 },
         epoch: epoch(),
@@ -46,7 +28,7 @@ pub(crate) fn rendition(kind: Kind) -> Arc<Rendition> {
 }
 
 /// Part `number` of the whole stream: `head-N.` and `payload-N;`.
-pub(crate) fn part(number: u64) -> Arc<Part> {
+fn part(number: u64) -> Arc<Part> {
     Arc::new(Part {
         number,
         duration: 19_350,

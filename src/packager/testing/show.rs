@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::catalog::{Catalog, Measured, Rendition};
-use super::config::Config;
-use super::part::{Init, Part, Segment};
-use super::periods::{Begin, Entrant, Grid, Periods};
-use super::window::{Rendered, Text, Window};
-use crate::media::codec::{aac, h264};
-use crate::media::{Epoch, Format, Kind, MediaTime, RenditionId, Timescale, Track, WallTime};
+use super::init;
+use crate::media::{Epoch, Kind, MediaTime, RenditionId, Timescale, WallTime};
+use crate::packager::catalog::{Catalog, Measured, Rendition};
+use crate::packager::config::Config;
+use crate::packager::part::{Init, Part, Segment};
+use crate::packager::periods::{Begin, Entrant, Grid, Periods};
+use crate::packager::window::{Rendered, Text, Window};
 
 /// When every show begins: 2026-03-01T12:00:00Z.
 pub(crate) const ZERO: WallTime = WallTime::from_micros(1_772_366_400_000_000);
@@ -21,27 +21,6 @@ pub(crate) const PICTURE: i64 = 3_600;
 
 /// An AAC frame.
 const FRAME: i64 = 1_024;
-
-pub(crate) fn init(kind: Kind, number: u32) -> Arc<Init> {
-    let (format, hz) = match kind {
-        Kind::Video => {
-            let (record, frame_rate) = (Bytes::from_static(b"avcC"), None);
-            let (width, height) = (1_280, 720);
-            let (profile, compatibility, level) = (0x64, 0, 0x1f);
-            let config =
-                h264::Config { record, profile, compatibility, level, nal_length_bytes: 4, width, height, frame_rate };
-            (Format::H264(config), 90_000)
-        }
-        Kind::Audio => {
-            let record = Bytes::from_static(&[0x11, 0x90]);
-            let config = aac::Config { record, object_type: 2, sample_rate: 48_000, channels: 2, frame_samples: 1_024 };
-            (Format::Aac(config), 48_000)
-        }
-    };
-    let timescale = Timescale::new(hz).expect("not zero");
-    let track = Track { format, timescale, language: "und".into() };
-    Arc::new(Init { number, bytes: Bytes::from_static(b"init"), track })
-}
 
 /// All renditions of a stream that is driven cut by cut, the leader first.
 pub(crate) struct Show {
