@@ -232,3 +232,26 @@ fn deeper_reordering_than_before_begins_behind_the_gap_all_the_same() {
         assert!(!simulation.windows[&VIDEO].waiting);
     }
 }
+
+#[test]
+fn the_stump_that_a_drop_leaves_is_no_peak() {
+    // A sixth of a second: a key frame and three pictures, four times the bit rate of a whole segment.
+    let mut simulation = Simulation::new(Config::default());
+    simulation.stream(6.0, (30, 1), 60, false, &BOTH);
+    let peaks = |simulation: &Simulation| -> Vec<u64> {
+        simulation.catalog.as_ref().expect("a catalog").renditions.iter().map(|measured| measured.peak_bps).collect()
+    };
+    let before = peaks(&simulation);
+    let mut again = Simulation::new(Config::default());
+    again.stream(6.134, (30, 1), 60, false, &BOTH);
+    again.outage(6_134_000, 4_000_000);
+    again.stream(7.0, (30, 1), 60, false, &BOTH);
+    let stump = again.windows[&VIDEO]
+        .segments
+        .iter()
+        .filter(|segment| !segment.is_gap())
+        .map(|segment| (segment.len() as u64 * 8 * 90_000 / segment.duration.unsigned_abs(), segment.duration));
+    assert!(stump.max().is_some_and(|(rate, ticks)| rate > 2 * before[0] && ticks < 90_000), "there is a stump");
+    // The segment before and the stump together are a set that counts: two key frames in little more than two seconds.
+    assert!((before[0]..before[0] * 11 / 10).contains(&peaks(&again)[0]), "{before:?} {:?}", peaks(&again));
+}
