@@ -3,14 +3,17 @@
 
     MINUTES=30 scripts/soak.py
 
-The events: nothing, an outage with the same encoder and with another one, another encoder without an outage, timestamps that jump by an hour
-and back, streams that come and go under new names (one of them with late sound), viewers who vanish, peers who send junk. What is published was encoded
-beforehand and what is watched is not decoded, so that hours of it cost a few per cent of a core.
+The events: nothing; outages with the same encoder and with another one; another encoder without an outage; timestamps that jump by an hour and back,
+wrap, stand still and go back; uneven picture rates, one picture a second, no key frames; fast and slow clocks, bursts; a track that falls silent;
+streams that come and go under new names, one of them with late sound; viewers who vanish; peers who send junk. What is published was encoded beforehand
+and what is watched is not decoded, so that hours of it cost a few per cent of a core.
 
 SERVER names another program than the one just built. JUDGE is a shell command with {url} in it, the address of the multivariant playlist over
-TLS: it runs again and again as long as the soak does, and what it finds fails the soak.
+TLS: it runs again and again as long as the soak does, is waited for, and fails the soak when it fails.
 """
+import itertools
 import json
+import math
 import os
 import pathlib
 import re
@@ -33,23 +36,29 @@ JUDGE = os.environ.get("JUDGE", "")
 PATH = "/live/soak"
 # Memory beyond the media kept may grow by this from the second round to the last ones: allocators keep what a flood made them take.
 MAY_GROW_MIB = 8
-# Playlists go on during an outage, one gap of segment_target (2 s) after the other; a busy machine takes its time.
-STILL_S = 5
+# 1.5 target durations (RFC 8216bis 6.2.1). During an outage gaps of segment_target (2 s) follow one another; that a track is silent shows after two segments.
+STILL_S = 6
 # From a publisher's return to media that viewers see: it connects, and a key frame is 2 s away at most.
 BACK_S = 6
 HOUR_MS = 3_600_000
-# width, height, pictures a second, bits a second
-SMALL, LARGE = (1280, 720, 30, "800k"), (1920, 1080, 24, "1200k")
+# Of one profile and level and alike in bit rate, so that what a multivariant playlist said of the first encoder is true of all.
+SMALL, LARGE, UNEVEN, SLOW, RARE_KEYS = "1280x720 at 30", "1920x1080 at 24", "uneven rate", "1 a second", "no key frames"
+MEDIA = {
+    SMALL: ("1280x720", 30, 60, []),
+    LARGE: ("1920x1080", 24, 48, []),
+    UNEVEN: ("1280x720", 30, 60, ["-vf", "select='lt(mod(t,4),2)+not(mod(n,3))'", "-fps_mode", "vfr", "-force_key_frames", "expr:gte(t,n_forced*2)"]),
+    SLOW: ("1280x720", 1, 2, []),
+    RARE_KEYS: ("1280x720", 30, 100_000, []),
+}
 
 
 def media(folder, form):
-    width, height, rate, bits = form
-    path = folder / f"{height}.flv"
-    gop = str(2 * rate)
-    subprocess.run(["ffmpeg", "-y", "-loglevel", "error", "-f", "lavfi", "-i", f"testsrc2=size={width}x{height}:rate={rate}",
+    size, rate, gop, more = MEDIA[form]
+    path = folder / f"{form.replace(' ', '-')}.flv"
+    subprocess.run(["ffmpeg", "-y", "-loglevel", "error", "-f", "lavfi", "-i", f"testsrc2=size={size}:rate={rate}",
                     "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-t", "20", "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency",
-                    "-pix_fmt", "yuv420p", "-b:v", bits, "-maxrate", bits, "-bufsize", bits, "-g", gop, "-keyint_min", gop, "-sc_threshold", "0",
-                    "-c:a", "aac", "-b:a", "96k", "-ac", "2", path], check=True)
+                    "-pix_fmt", "yuv420p", "-level", "4.0", "-b:v", "900k", "-maxrate", "900k", "-bufsize", "450k", "-g", str(gop), "-keyint_min", str(gop),
+                    "-sc_threshold", "0", *more, "-c:a", "aac", "-b:a", "96k", "-ac", "2", path], check=True)
     return path
 
 
@@ -66,24 +75,56 @@ class Encoder:
         self.process.wait()
 
 
-class Crafted(threading.Thread):
-    """Sends a file's tags at their pace, with timestamps as told: `shift` is added to each, `sound_after` holds the sound back for seconds."""
+def as_it_is(at, tag, number):
+    """When a tag that is due at `at` milliseconds is sent, and what time it says. None: not at all. `number` counts tags of its kind."""
+    return at, at
 
-    def __init__(self, address, name, file, sound_after=0):
+
+def unruly(at, tag, number):
+    """Now and then a picture says the time of the one before, or one before that."""
+    return at, at - (33 if number % 20 == 7 else 66 if number % 20 == 13 else 0) * (tag.kind == rtmp.VIDEO)
+
+
+def clock(factor):
+    return lambda at, tag, number: (at / factor, at)
+
+
+def bursts(at, tag, number):
+    return math.ceil(at / 1000) * 1000, at
+
+
+def before_the_wrap(at, tag, number):
+    return at, at + 2**32 - 5000
+
+
+def silent(at, tag, number):
+    """Sound falls silent for six seconds, and then so does the picture."""
+    gone = rtmp.AUDIO if 4000 <= at < 10_000 else rtmp.VIDEO if 14_000 <= at < 20_000 else None
+    return None if tag.kind == gone else (at, at)
+
+
+class Crafted(threading.Thread):
+    """Sends a file's tags round and round at times that no encoder can be told to send: `warp` says which, `shift` is added to each."""
+
+    def __init__(self, address, name, file, warp=as_it_is, sound_after=0):
         super().__init__(daemon=True)
         host, port = address.rsplit(":", 1)
-        self.tags, self.sound_after, self.shift, self.stopped, self.error = rtmp.video_and_audio(file.read_bytes()), sound_after, 0, False, None
+        self.tags, self.warp, self.sound_after, self.shift, self.stopped, self.error = rtmp.video_and_audio(file.read_bytes()), warp, sound_after, 0, False, None
         self.publisher = rtmp.Publisher(host, int(port), "live", name)
         self.start()
 
     def run(self):
         try:
-            start, turn, length, held = time.monotonic(), 0, max(tag.time for tag in self.tags) + 33, None
-            while True:
+            start, length, held, count = time.monotonic(), max(tag.time for tag in self.tags) + 33, None, {rtmp.AUDIO: 0, rtmp.VIDEO: 0}
+            for turn in itertools.count():
                 for tag in self.tags:
                     if turn and rtmp.is_header(tag):
                         continue
-                    at = tag.time + turn * length
+                    count[tag.kind] += 1
+                    warped = self.warp(tag.time + turn * length, tag, count[tag.kind])
+                    if warped is None:
+                        continue
+                    at, stamp = warped
                     while (left := start + at / 1000 - time.monotonic()) > 0 and not self.stopped:
                         time.sleep(min(left, 0.5))
                     if self.stopped:
@@ -91,15 +132,15 @@ class Crafted(threading.Thread):
                     if tag.kind == rtmp.AUDIO and at < self.sound_after * 1000:
                         held = tag if rtmp.is_header(tag) else held
                         continue
+                    stamp = int(stamp + self.shift) % 2**32
                     if tag.kind == rtmp.AUDIO and held:
-                        self.publisher.send_tag(held._replace(time=(at + self.shift) % 2**32))
+                        self.publisher.send_tag(held._replace(time=stamp))
                         held = None
-                    self.publisher.send_tag(tag._replace(time=(at + self.shift) % 2**32))
-                turn += 1
+                    self.publisher.send_tag(tag._replace(time=stamp))
         except OSError as error:
             self.error = error
 
-    def stop(self):
+    def cut(self):
         self.stopped = True
         self.join(5)
 
@@ -108,7 +149,7 @@ class Soak:
     def __init__(self, folder):
         self.folder, self.wrong, self.samples, self.quiet = folder, [], [], []
         self.event, self.round = "start", 0
-        self.files = {form: media(folder, form) for form in (SMALL, LARGE)}
+        self.files = {form: media(folder, form) for form in MEDIA}
         environment = dict(os.environ, RILLCAST__DATA_DIR=str(folder / "data"))
         for key in ("EDGE__HTTP", "EDGE__HTTPS", "INGEST__RTMP__LISTEN", "INGEST__RTMPS__LISTEN", "INGEST__SRT__LISTEN", "TELEMETRY__LISTEN"):
             environment[f"RILLCAST__{key}"] = "127.0.0.1:0"
@@ -168,67 +209,85 @@ class Soak:
                 return self.fault(f"no new media {BACK_S} s after the publisher was back")
             time.sleep(0.05)
 
-    def publish(self, form):
-        self.publisher = Encoder(self.url("soak"), self.files[form])
+    def publish(self, form, warp=None):
+        self.publisher = Encoder(self.url("soak"), self.files[form]) if warp is None else Crafted(self.ports["rtmp"], "soak", self.files[form], warp)
 
-    def during(self, event):
-        self.event = event
-        return self
-
-    def outage(self, form, seconds):
+    def replace(self, form, warp=None, away=0):
+        """Another publisher takes over, after an outage of `away` seconds."""
         self.publisher.cut()
-        self.pass_time(seconds)
-        self.publish(form)
+        if error := getattr(self.publisher, "error", None):
+            self.fault(f"the publisher was thrown out: {error}")
+        self.pass_time(away)
+        self.publish(form, warp)
         self.expect_media()
+
+    def outage(self, form, away):
+        self.replace(form, away=away)
         self.pass_time(15)
 
+    def crafted(self, event, form, warp, seconds):
+        self.event = event
+        self.replace(form, warp)
+        self.pass_time(seconds)
+
     def jumps(self):
-        self.publisher.cut()
-        crafted = Crafted(self.ports["rtmp"], "soak", self.files[SMALL])
-        self.expect_media()
+        self.event = "time jumps"
+        self.replace(SMALL, as_it_is)
         for shift in (HOUR_MS, 0):
             self.pass_time(10)
-            crafted.shift = shift
+            self.publisher.shift = shift
             self.expect_media()
         self.pass_time(10)
-        crafted.stop()
-        if crafted.error:
-            self.fault(f"a publisher whose timestamps jumped was thrown out: {crafted.error}")
-        self.publish(SMALL)
-        self.expect_media()
 
     def guests(self):
+        self.event = "guests"
         guests = [Crafted(self.ports["rtmp"], f"guest-{self.round}-{number}", self.files[SMALL], sound_after=4 * (number == 0)) for number in range(3)]
         self.pass_time(10)
         with urllib.request.urlopen(f"http://{self.ports['http']}/live/guest-{self.round}-0/index.m3u8", timeout=10) as response:
             if "mp4a.40.2" not in response.read().decode():
                 self.fault("sound that came late is not in the multivariant playlist")
         for guest in guests:
-            guest.stop()
+            guest.cut()
             if guest.error:
                 self.fault(f"a guest was thrown out: {guest.error}")
 
     def go_round(self):
         self.round += 1
-        self.during("nothing").pass_time(30)
+        self.event = "nothing"
+        self.pass_time(30)
         self.quiet.append(self.sample())
-        self.during("outage of 3 s").outage(SMALL, 3)
-        self.during("outage of 10 s").outage(LARGE, 10)
-        self.during("other encoder").outage(SMALL, 0)
-        self.during("time jumps").jumps()
-        self.during("guests").guests()
-        self.during("vanishing").pass_time(1)
+        self.event = "outage of 3 s"
+        self.outage(SMALL, 3)
+        self.event = "outage of 10 s"
+        self.outage(LARGE, 10)
+        self.event = "other encoder"
+        self.outage(SMALL, 0)
+        self.jumps()
+        self.crafted("wrap", SMALL, before_the_wrap, 12)
+        self.crafted("unruly times", SMALL, unruly, 10)
+        self.crafted("uneven rate", UNEVEN, as_it_is, 12)
+        self.crafted("1 a second", SLOW, as_it_is, 10)
+        self.crafted("no key frames", RARE_KEYS, as_it_is, 18)
+        self.crafted("fast clock", SMALL, clock(1.001), 15)
+        self.crafted("slow clock", SMALL, clock(0.999), 15)
+        self.crafted("bursts", SMALL, bursts, 10)
+        self.crafted("silence", SMALL, silent, 25)
+        self.event = "guests"
+        self.replace(SMALL)
+        self.guests()
+        self.event = "vanishing"
         vanish(self.ports["http"], PATH, 60)
         self.pass_time(5)
-        self.during("junk").pass_time(1)
+        self.event = "junk"
         junk([self.ports["rtmp"], self.ports["http"], self.ports["https"]], 150)
         # Guests' streams end after ingest.resume_window, 30 s, and what junk left open after the deadlines of handshakes, 10 s.
-        self.during("cooling").pass_time(45)
+        self.event = "cooling"
+        self.pass_time(45)
 
     def judge(self):
-        number = 0
-        while True:
-            number += 1
+        for number in itertools.count(1):
+            if time.monotonic() - self.began > MINUTES * 60:
+                return
             out = self.folder / f"judge-{number}"
             with open(out, "wb") as file:
                 done = subprocess.run(JUDGE.replace("{url}", f"https://{self.ports['https']}{PATH}/index.m3u8"), shell=True, stdout=file, stderr=file)
@@ -260,12 +319,15 @@ class Soak:
     def run(self):
         self.began = time.monotonic()
         self.publish(SMALL)
-        self.pass_time(8)
+        # Six segments: a playlist that is younger than that is shorter than the specification wants one.
+        self.pass_time(20)
         self.viewer = Viewer(self.ports["https"], PATH)
         self.viewer.start()
+        judge = threading.Thread(target=self.judge, daemon=True)
         if JUDGE:
-            threading.Thread(target=self.judge, daemon=True).start()
-        while time.monotonic() - self.began < MINUTES * 60:
+            judge.start()
+        # A judge who has begun is waited for.
+        while time.monotonic() - self.began < MINUTES * 60 or judge.is_alive():
             self.go_round()
         self.verdict()
         if self.wrong:

@@ -267,10 +267,17 @@ impl Segmenter {
     }
 
     /// Nothing comes any more for now: as [`finish`](Self::finish), but [`gap`](Self::gap) and [`resume`](Self::resume) may follow.
-    pub(super) fn interrupt(&mut self, clock_offset: i64) {
+    /// `here` is where the wall clock stands on the presentation timeline, where that is known: a picture that was to last for a second is cut
+    /// short, or what comes next would be dated in the future.
+    pub(super) fn interrupt(&mut self, clock_offset: i64, here: Option<MediaTime>) {
         let Some(held) = self.held.take() else { return };
-        let end = held.dts.saturating_add(self.last_duration.max(1));
-        self.add(held, self.last_duration.max(1), clock_offset);
+        let most = here.map_or(i64::MAX, |here| {
+            let until = here.in_scale(self.timescale()).saturating_sub(self.reordering);
+            until.saturating_sub(held.dts).max(self.limits.part)
+        });
+        let duration = self.last_duration.clamp(1, most.max(1));
+        let end = held.dts.saturating_add(duration);
+        self.add(held, duration, clock_offset);
         self.end_segment();
         self.idle = Some(end);
     }
