@@ -4,6 +4,7 @@
 #   scripts/setup.sh run     a C compiler, a Rust toolchain, the player page's packages
 #   scripts/setup.sh test    all of that, and every real client that the tests start, and cargo-deny
 #   scripts/setup.sh bench   all of `run`, and the peers that the benchmarks measure against
+#   scripts/setup.sh soak    all of `run`, and what the soak publishes and watches with
 #   scripts/setup.sh demo    ffmpeg, and a font for its clock
 #
 # Needs Debian's mirrors and the package registries of Rust and npm; as another user than root, sudo for the Debian packages.
@@ -23,8 +24,9 @@ case $what in
             gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
             obs-studio libgl1-mesa-dri xvfb fonts-dejavu-core procps python3 iproute2) ;;
     bench) packages+=(ffmpeg nginx libnginx-mod-rtmp nghttp2-client openssl python3 wrk) ;;
+    soak) packages+=(ffmpeg python3 python3-h2) ;;
     demo) packages=(ffmpeg fonts-dejavu-core) ;;
-    *) echo "usage: scripts/setup.sh run|test|bench|demo" >&2; exit 2 ;;
+    *) echo "usage: scripts/setup.sh run|test|bench|soak|demo" >&2; exit 2 ;;
 esac
 [ "$what" = demo ] || command -v node >/dev/null || packages+=(nodejs)
 [ "$what" = demo ] || command -v npm >/dev/null || packages+=(npm)

@@ -32,8 +32,8 @@ summary() {
 }
 trap summary EXIT
 
-# Each binary below tests/ is one area. Real browsers and encoders need the two cores for themselves: few at a time.
-declare -A threads=([live]=2 [players]=1 [obs]=1 [timing]=1)
+# Each binary below tests/ is one area. Real browsers and encoders need the two cores for themselves: few at a time. Events wait for media that is not encoded any more.
+declare -A threads=([live]=2 [events]=13 [players]=1 [obs]=1 [timing]=1)
 
 if [ $# -gt 0 ]; then
     for area in "$@"; do tests --test "$area" -- --test-threads="${threads[$area]:-2}"; done

@@ -96,7 +96,7 @@ struct Gathering {
 /// What was measured of complete segments.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Totals {
-    /// Highest bit rate of a segment, bits a second.
+    /// Peak segment bit rate, bits a second.
     pub(super) peak_bps: u64,
     /// Bytes of all complete segments.
     pub(super) bytes: u64,
@@ -269,10 +269,17 @@ impl Segmenter {
     }
 
     /// Nothing comes any more for now: as [`finish`](Self::finish), but [`gap`](Self::gap) and [`resume`](Self::resume) may follow.
-    pub(super) fn interrupt(&mut self, clock_offset: i64) {
+    /// `here` is where the wall clock stands on the presentation timeline, where that is known: a picture that was to last for a second is cut
+    /// short, or what comes next would be dated in the future.
+    pub(super) fn interrupt(&mut self, clock_offset: i64, here: Option<MediaTime>) {
         let Some(held) = self.held.take() else { return };
-        let end = held.dts.saturating_add(self.last_duration.max(1));
-        self.add(held, self.last_duration.max(1), clock_offset);
+        let most = here.map_or(i64::MAX, |here| {
+            let until = here.in_scale(self.timescale()).saturating_sub(self.reordering);
+            until.saturating_sub(held.dts).max(self.limits.part)
+        });
+        let duration = self.last_duration.clamp(1, most.max(1));
+        let end = held.dts.saturating_add(duration);
+        self.add(held, duration, clock_offset);
         self.end_segment();
         self.idle = Some(end);
     }
@@ -434,15 +441,33 @@ impl Segmenter {
         self.discontinuities = Some(open.discontinuity_sequence);
         let bytes = std::mem::take(&mut self.open_bytes);
         self.complete_bytes += bytes;
-        let bits = bytes as u64 * 8;
-        let rate =
-            bits.saturating_mul(u64::from(self.timescale().hz())) / u64::try_from(open.duration.max(1)).unwrap_or(1);
-        self.totals.peak_bps = self.totals.peak_bps.max(rate);
-        self.totals.bytes += bits / 8;
+        self.totals.bytes += bytes as u64;
         self.totals.ticks += open.duration;
         self.segments.push(Arc::new(open));
+        self.totals.peak_bps = self.totals.peak_bps.max(self.newest_rate());
         self.open_msn += 1;
         self.retire();
+    }
+
+    /// The highest bit rate of a contiguous set of segments that ends with the newest and is 0.5 to 1.5 target durations long, bits a second: the
+    /// stump that a publisher leaves who drops is little more than a key frame, and no peak by itself. Where all that came is shorter than that,
+    /// it is the rate of all of it. Spec: RFC 8216bis §4.4.6.2 (BANDWIDTH), §1 (peak segment bit rate).
+    fn newest_rate(&self) -> u64 {
+        let hz = u64::from(self.timescale().hz());
+        // A two-second segment whose times were rounded to milliseconds counts by itself.
+        let (least, most) = (self.limits.hole / 2 - self.limits.hole / 40, self.limits.hole.saturating_mul(3) / 2);
+        let (mut bytes, mut ticks, mut highest) = (0_u64, 0_i64, None);
+        for segment in self.segments.iter().rev().take_while(|segment| !segment.is_gap()) {
+            bytes += segment.len() as u64;
+            ticks += segment.duration;
+            if ticks > most {
+                break;
+            }
+            if ticks >= least {
+                highest = highest.max(Some(rate(bytes, ticks, hz)));
+            }
+        }
+        highest.unwrap_or_else(|| if self.totals.peak_bps == 0 { rate(bytes, ticks, hz) } else { 0 })
     }
 
     /// Takes segments off the playlist, and drops those that nobody may ask for any more. Spec: RFC 8216bis §6.2.2: a removed
@@ -511,6 +536,10 @@ impl Segmenter {
     pub(super) fn progress(&self) -> Progress {
         Progress { next_part: self.next_part, open_msn: self.open_msn, ended: self.ended, waiting: self.idle.is_some() }
     }
+}
+
+fn rate(bytes: u64, ticks: i64, hz: u64) -> u64 {
+    bytes.saturating_mul(8).saturating_mul(hz) / u64::try_from(ticks.max(1)).unwrap_or(1)
 }
 
 /// Appends `data`, without a copy where it lies right behind the last slice.

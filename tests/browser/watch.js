@@ -2,11 +2,13 @@
 // Knows nothing about players. The clock it reads is drawn by tests/common/clock.rs.
 (() => {
   const watched = (window.watched = {
-    firstFrameMs: null, stalls: [], frames: 0, dropped: 0, samples: [], drawn: [], unreadable: 0, errors: [], width: 0, height: 0,
+    firstFrameMs: null, stalls: [], stills: [], frames: 0, dropped: 0, samples: [], drawn: [], unreadable: 0, errors: [], width: 0, height: 0,
   });
   const COLUMNS = 8;
   const ROWS = 8;
   const SIDE = 8;
+  /** A picture that stands for less is not worth a line. */
+  const STILL_MS = 250;
   const canvas = document.createElement("canvas");
   canvas.width = COLUMNS * SIDE;
   canvas.height = ROWS * SIDE;
@@ -46,8 +48,13 @@
       watched.stalls.push(stall);
     });
     video.addEventListener("error", () => watched.errors.push(`media error ${video.error?.code}: ${video.error?.message}`));
+    let shownAt = null;
     const onFrame = () => {
       watched.firstFrameMs ??= Math.round(performance.now());
+      // Whatever the player says of itself: this is how long the picture stood still.
+      const still = Math.round(performance.now() - (shownAt ?? performance.now()));
+      shownAt = performance.now();
+      if (still >= STILL_MS) watched.stills.push({ at: Math.round(shownAt), ms: still });
       const shown = Date.now();
       const drawn = readClock(video);
       if (drawn === null) watched.unreadable++;

@@ -11,6 +11,7 @@
 pub mod browser;
 pub mod busy;
 pub mod clock;
+pub mod crafted;
 pub mod http;
 pub mod link;
 pub mod media;

@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod events;
 
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -39,13 +39,14 @@ impl Presentation {
             return;
         }
         self.tell_periods_of_the_first_cut();
+        let offset = self.clock.offset();
+        let here = MediaTime::new(now.micros().saturating_sub(offset), MICROS());
+        for entry in &mut self.tracks {
+            entry.segmenter.interrupt(offset, Some(here));
+        }
         let end = self.leader.and_then(|leader| self.tracks.get(leader)).map(|entry| entry.segmenter.end());
         if let (Some(periods), Some(end)) = (&mut self.periods, end) {
             periods.end(end);
-        }
-        let offset = self.clock.offset();
-        for entry in &mut self.tracks {
-            entry.segmenter.interrupt(offset);
         }
         let started = || self.tracks.iter().filter(|entry| entry.segmenter.has_started());
         let end = started().map(|entry| entry.segmenter.end().micros()).max().unwrap_or(0);
@@ -256,7 +257,7 @@ impl Presentation {
             if self.leader == Some(index) || entry.segmenter.open_msn() + 2 > msn {
                 continue;
             }
-            entry.segmenter.interrupt(offset);
+            entry.segmenter.interrupt(offset, None);
             self.fill_behind(index, msn, time);
         }
     }
@@ -268,14 +269,16 @@ impl Presentation {
             return;
         }
         let time = entry.segmenter.presentation_time(unit).micros();
-        let on_time = entry.segmenter.open_msn() == self.next.media;
+        let on_time = entry.segmenter.open_msn() >= self.next.media;
         let offset = self.clock.offset();
         let silent = self.segment_micros().saturating_mul(i64::from(SILENT_SEGMENTS)) * 3 / 4;
         let Some(old) = self.tracks.get_mut(leader) else { return };
         if on_time && !old.segmenter.is_idle() && time.saturating_sub(old.segmenter.end().micros()) > silent {
-            old.segmenter.interrupt(offset);
+            old.segmenter.interrupt(offset, None);
             self.leader = Some(index);
             self.catalog_due = true;
+            // It may have had to end a segment already while it waited for the old leader to.
+            self.follow_forced_cuts(index);
         }
     }
 

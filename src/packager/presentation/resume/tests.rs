@@ -157,27 +157,34 @@ fn a_follower_that_falls_silent_has_gaps_and_comes_back() {
 
 #[test]
 fn a_leader_that_falls_silent_is_replaced_until_it_comes_back() {
-    let mut simulation = Simulation::new(Config::default());
-    let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
-    let scale = Timescale::new(48_000).unwrap();
-    for n in 0..1_200_i64 {
-        if !(200..700).contains(&n) {
-            simulation.push(video, n * 3_000, n * 3_000, n % 60 == 0, 900, Timescale::NINETY_KHZ);
+    // At every phase of a segment: late in one, the other track must end its own before it is clear that the leader is silent.
+    for silent_from in [181, 200, 215, 230, 240] {
+        let silent = silent_from..700;
+        let mut simulation = Simulation::new(Config::default());
+        let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+        let scale = Timescale::new(48_000).unwrap();
+        for n in 0..1_200_i64 {
+            if !silent.contains(&n) {
+                simulation.push(video, n * 3_000, n * 3_000, n % 60 == 0, 900, Timescale::NINETY_KHZ);
+            }
+            for frame in (n * 1_600 + 1_023) / 1_024..((n + 1) * 1_600 + 1_023) / 1_024 {
+                simulation.push(audio, frame * 1_024, frame * 1_024, true, 300, scale);
+            }
+            if n == 650 {
+                let (video, audio) = (&simulation.windows[&VIDEO], &simulation.windows[&AUDIO]);
+                let gaps = video.segments.iter().filter(|segment| segment.is_gap()).count();
+                assert!(video.waiting && gaps >= 4, "silent from {silent_from}: {gaps} gaps");
+                assert!(audio.segments.iter().all(|segment| !segment.is_gap()));
+                assert!(audio.open_msn - video.open_msn <= 1, "silent from {silent_from}");
+            }
         }
-        for frame in (n * 1_600 + 1_023) / 1_024..((n + 1) * 1_600 + 1_023) / 1_024 {
-            simulation.push(audio, frame * 1_024, frame * 1_024, true, 300, scale);
-        }
-        if n == 650 {
-            let (video, audio) = (&simulation.windows[&VIDEO], &simulation.windows[&AUDIO]);
-            assert!(video.waiting && video.segments.iter().filter(|segment| segment.is_gap()).count() >= 4);
-            assert!(audio.segments.iter().all(|segment| !segment.is_gap()));
-            assert!(audio.open_msn - video.open_msn <= 1);
-        }
+        let (video, audio) = (&simulation.windows[&VIDEO], &simulation.windows[&AUDIO]);
+        assert!(!video.waiting, "silent from {silent_from}");
+        assert_eq!(audio.open_msn, video.open_msn, "silent from {silent_from}");
+        assert!(video.segments.last().unwrap().independent);
+        let mpd = dash::render(simulation.catalog.as_ref().unwrap(), &[video.clone(), audio.clone()]);
+        assert!(dash_mpd_core::parse(&mpd).is_ok(), "{mpd}");
     }
-    let (video, audio) = (&simulation.windows[&VIDEO], &simulation.windows[&AUDIO]);
-    assert!(!video.waiting);
-    assert_eq!(audio.open_msn, video.open_msn);
-    assert!(video.segments.last().unwrap().independent);
 }
 
 #[test]
@@ -321,4 +328,41 @@ fn parsed_video() -> Track {
     let track = video_track();
     let Format::H264(config) = &track.format else { unreachable!() };
     Track { format: Format::H264(h264::Config::parse(&config.record).unwrap()), ..track }
+}
+
+#[test]
+fn the_stump_that_a_drop_leaves_is_no_peak() {
+    // A sixth of a second: a key frame and three pictures, four times the bit rate of a whole segment.
+    let mut simulation = Simulation::new(Config::default());
+    simulation.stream(6.0, (30, 1), 60, false, &BOTH);
+    let peaks = |simulation: &Simulation| -> Vec<u64> {
+        simulation.catalog.as_ref().expect("a catalog").renditions.iter().map(|measured| measured.peak_bps).collect()
+    };
+    let before = peaks(&simulation);
+    let mut again = Simulation::new(Config::default());
+    again.stream(6.134, (30, 1), 60, false, &BOTH);
+    again.outage(6_134_000, 4_000_000);
+    again.stream(7.0, (30, 1), 60, false, &BOTH);
+    let stump = again.windows[&VIDEO]
+        .segments
+        .iter()
+        .filter(|segment| !segment.is_gap())
+        .map(|segment| (segment.len() as u64 * 8 * 90_000 / segment.duration.unsigned_abs(), segment.duration));
+    assert!(stump.max().is_some_and(|(rate, ticks)| rate > 2 * before[0] && ticks < 90_000), "there is a stump");
+    // The segment before and the stump together are a set that counts: two key frames in little more than two seconds.
+    assert!((before[0]..before[0] * 11 / 10).contains(&peaks(&again)[0]), "{before:?} {:?}", peaks(&again));
+}
+
+#[test]
+fn a_picture_that_was_to_last_does_not_date_what_comes_next_in_the_future() {
+    let mut simulation = Simulation::new(Config::default());
+    simulation.stream(8.0, (1, 1), 2, false, &[Kind::Video]);
+    // The last picture came at 7 s.
+    simulation.outage(7_050_000, 300_000);
+    simulation.stream(7.0, (30, 1), 60, false, &[Kind::Video]);
+    let window = &simulation.windows[&VIDEO];
+    let behind =
+        window.segments.windows(2).find(|pair| pair[0].is_gap() && !pair[1].is_gap()).expect("media behind a gap");
+    let late = behind[1].date.micros() - START - 7_350_000;
+    assert!(late.abs() < 50_000, "dated {late} µs after it came");
 }

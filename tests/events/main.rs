@@ -1,0 +1,303 @@
+//! What happens to a stream (CONFORMANCE §1.7), from real publishers to clients that are not ours. Each test has a server of its own and waits for media
+//! most of its time, so that many run at once. What browsers make of it is in `tests/players/events.rs`.
+
+#![forbid(unsafe_code)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod watched;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use common::crafted::{AUDIO, Crafted, Script, VIDEO};
+use common::keep;
+use common::media::{Source, text};
+use common::process::run;
+use common::publisher::Publisher;
+use watched::{Kind, Rendition, Watched, of_kind, packets};
+
+const HOUR_MS: i64 = 3_600_000;
+/// RTMP's milliseconds, an audio frame that stands between two of them, and the picture grid: nobody sees or hears less than this.
+const IN_SYNC_MS: f64 = 25.0;
+/// A publisher's connection, and a machine that runs many of them.
+const DATED_MS: f64 = 400.0;
+
+fn source() -> Source {
+    Source { seconds: 20, ..Source::default() }
+}
+
+/// Publishes `script` to its end.
+#[track_caller]
+fn watch(script: Script) -> (Watched, f64) {
+    let server = Watched::server();
+    let mut publisher = Crafted::publish(server.rtmp(), "show", script);
+    publisher.wait();
+    (Watched::of(&server, "show"), publisher.began)
+}
+
+/// ffmpeg publishes `file` to its end.
+#[track_caller]
+fn watch_ffmpeg(file: &std::path::Path, options: &[&str]) -> (Watched, f64) {
+    let server = Watched::server();
+    let began = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_secs_f64() * 1_000.0;
+    let mut publisher = Publisher::ffmpeg_file(&server.publish_url("show"), file, options);
+    publisher.wait(Duration::from_secs(120));
+    (Watched::of(&server, "show"), began)
+}
+
+#[track_caller]
+fn sent(source: &Source) -> Vec<watched::Packet> {
+    packets(text(&source.file()))
+}
+
+#[test]
+fn timestamps_that_jump_by_an_hour_and_back_leave_no_trace() {
+    let script = Script::of(&source()).each(|tag| {
+        if (6_000..13_000).contains(&tag.stamp) {
+            tag.stamp += HOUR_MS;
+        }
+    });
+    let (watched, began) = watch(script);
+    watched.assert_seamless();
+    watched.assert_all_of(&sent(&source()), IN_SYNC_MS);
+    watched.assert_dates(|at| began + at, DATED_MS);
+}
+
+#[test]
+fn the_wrap_of_rtmps_clock_is_not_seen() {
+    // 2^32 ms is 4,294,967.296 s: seven seconds after the start.
+    let (watched, began) = watch_ffmpeg(&source().file(), &["-output_ts_offset", "4294960"]);
+    watched.assert_seamless();
+    watched.assert_all_of(&sent(&source()), IN_SYNC_MS);
+    watched.assert_dates(|at| began + at, 1_500.0);
+}
+
+#[test]
+fn equal_and_decreasing_times_harm_only_the_pictures_that_have_them() {
+    let mut number = 0;
+    let mut last = 0;
+    let script = Script::of(&source()).each(|tag| {
+        if tag.kind == VIDEO && !tag.is_header() {
+            number += 1;
+            let own = tag.stamp;
+            match number % 20 {
+                7 => tag.stamp = last,
+                13 => tag.stamp = last - 20,
+                _ => {}
+            }
+            last = own;
+        }
+    });
+    let (watched, began) = watch(script);
+    watched.assert_seamless();
+    // A picture that is told the time of another stands up to a picture and 20 ms from its place.
+    watched.assert_all_of(&sent(&source()), IN_SYNC_MS + 34.0 + 20.0);
+    watched.assert_dates(|at| began + at, DATED_MS);
+}
+
+/// ffmpeg encodes what `arguments` say, once.
+#[track_caller]
+fn encoded(name: &str, arguments: &[&str]) -> PathBuf {
+    let path = keep("test-media").join(name);
+    if !path.exists() {
+        let partial = path.with_extension("partial");
+        let mut command = Command::new("ffmpeg");
+        command.args(["-y", "-loglevel", "error"]).args(arguments).args(["-f", "flv"]).arg(&partial);
+        run("ffmpeg (source)", &mut command, Duration::from_secs(60));
+        std::fs::rename(&partial, &path).expect("target/ is writable");
+    }
+    path
+}
+
+#[test]
+fn a_picture_rate_that_changes_all_the_time_is_kept() {
+    // Two seconds of 30 pictures a second, two of 10, and so on.
+    let file = encoded(
+        "vfr.flv",
+        &[
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=size=320x180:rate=30",
+            "-f",
+            "lavfi",
+            "-i",
+            "sine=frequency=440:sample_rate=48000",
+            "-t",
+            "20",
+            "-vf",
+            "select='lt(mod(t,4),2)+not(mod(n,3))'",
+            "-fps_mode",
+            "vfr",
+            "-c:v",
+            "libx264",
+            "-preset",
+            "veryfast",
+            "-pix_fmt",
+            "yuv420p",
+            "-bf",
+            "0",
+            "-force_key_frames",
+            "expr:gte(t,n_forced*2)",
+            "-c:a",
+            "aac",
+            "-b:a",
+            "96k",
+        ],
+    );
+    let (watched, began) = watch_ffmpeg(&file, &[]);
+    watched.assert_seamless();
+    let source = packets(text(&file));
+    watched.assert_all_of(&source, IN_SYNC_MS);
+    watched.assert_dates(|at| began + at, 1_500.0);
+    let pictures = of_kind(&watched.packets, Kind::Video);
+    let steps: Vec<i64> = pictures.windows(2).map(|pair| (pair[1].pts - pair[0].pts).round() as i64).collect();
+    let near = |wanted: i64| steps.iter().filter(|step| (**step - wanted).abs() <= 2).count();
+    assert!(near(33) > 200 && near(100) > 60, "both rates are there: {steps:?}");
+}
+
+#[test]
+fn a_picture_longer_than_a_part_makes_segments_without_parts() {
+    let source = Source { fps: (1, 1), gop: 2, ..source() };
+    let (watched, began) = watch_ffmpeg(&source.file(), &[]);
+    watched.assert_seamless();
+    watched.assert_all_of(&sent(&source), IN_SYNC_MS);
+    watched.assert_dates(|at| began + at, 1_500.0);
+    assert!(!watched.rendition("v0").text.contains("#EXT-X-PART:"), "{}", watched.rendition("v0").text);
+    assert!(watched.rendition("a0").text.contains("#EXT-X-PART:"), "{}", watched.rendition("a0").text);
+}
+
+#[test]
+fn sound_that_begins_late_is_added_in_sync() {
+    const LATE: i64 = 5_000;
+    let mut script = Script::of(&source());
+    script.0.retain_mut(|tag| {
+        if tag.kind == AUDIO && tag.is_header() {
+            (tag.at, tag.stamp) = (LATE as f64, LATE);
+        }
+        tag.kind == VIDEO || tag.stamp >= LATE
+    });
+    script.0.sort_by(|a, b| a.at.total_cmp(&b.at).then(b.is_header().cmp(&a.is_header())));
+    let (watched, _) = watch(script);
+    watched.assert_seamless();
+    assert!(
+        watched.multivariant.contains("mp4a.40.2") && watched.multivariant.contains("TYPE=AUDIO"),
+        "{}",
+        watched.multivariant
+    );
+    let source: Vec<_> =
+        sent(&source()).into_iter().filter(|packet| packet.kind == Kind::Video || packet.pts >= 5_000.0).collect();
+    // It joins at the beginning of a segment's time: what belongs to the part of a segment that had none is heard, too.
+    watched.assert_all_of(&source, IN_SYNC_MS);
+    let (video, audio) = (watched.rendition("v0"), watched.rendition("a0"));
+    assert_eq!(
+        audio.first + audio.segments.len() as u64,
+        video.first + video.segments.len() as u64,
+        "segment numbers mean the same"
+    );
+}
+
+#[test]
+fn a_minute_without_a_key_frame_is_cut_all_the_same() {
+    let source = Source { gop: 100_000, seconds: 64, ..Source::default() };
+    let (watched, began) = watch_ffmpeg(&source.file(), &[]);
+    watched.assert_seamless();
+    watched.assert_all_of(&sent(&source), IN_SYNC_MS);
+    watched.assert_dates(|at| began + at, 1_500.0);
+    let video = watched.rendition("v0");
+    assert!(video.segments.len() >= 14, "{}", video.text);
+    assert!(
+        !watched.multivariant.contains("INDEPENDENT-SEGMENTS") && !video.text.contains("INDEPENDENT"),
+        "{}\n{}",
+        watched.multivariant,
+        video.text
+    );
+}
+
+/// The publisher's clock runs `factor` times as fast as ours, for 50 s.
+#[track_caller]
+fn assert_follows_a_clock(factor: f64) {
+    let source = Source { seconds: 50, ..Source::default() };
+    let (watched, began) = watch(Script::of(&source).each(|tag| tag.at /= factor));
+    watched.assert_seamless();
+    watched.assert_all_of(&sent(&source), IN_SYNC_MS);
+    // Left alone, the date of the last segment would be off by half a second. Half of that is what a busy machine may be late.
+    let video = &watched.rendition("v0").segments;
+    let first = Rendition::date(&video[0]) - began;
+    watched.assert_dates(|at| began + first + at / factor, 250.0);
+}
+
+// A hundredth fast or slow for 50 s is a thousandth for eight minutes.
+#[test]
+fn a_fast_publishers_dates_stay_with_the_wall_clock() {
+    assert_follows_a_clock(1.01);
+}
+
+#[test]
+fn a_slow_publishers_dates_stay_with_the_wall_clock() {
+    assert_follows_a_clock(1.0 / 1.01);
+}
+
+#[test]
+fn bursts_are_cut_into_parts_as_short_as_any() {
+    let (watched, began) = watch(Script::of(&source()).each(|tag| tag.at = (tag.at / 1_000.0).ceil() * 1_000.0));
+    watched.assert_seamless();
+    watched.assert_all_of(&sent(&source()), IN_SYNC_MS);
+    // What came in a burst was taken during the second before.
+    watched.assert_dates(|at| began + at, 1_000.0 + DATED_MS);
+    assert!(watched.rendition("v0").text.matches("#EXT-X-PART:").count() > 10, "{}", watched.rendition("v0").text);
+}
+
+#[test]
+fn another_picture_size_on_the_same_connection_is_one_discontinuity() {
+    const AT: i64 = 8_000;
+    let other = Source { width: 640, height: 360, fps: (24, 1), gop: 48, ..source() };
+    let script = Script::of(&source()).until(AT as f64).then(Script::of(&other).until(AT as f64), AT);
+    let pictures = script.count(VIDEO);
+    let (watched, began) = watch(script);
+    for rendition in &watched.renditions {
+        assert_eq!(rendition.discontinuities(), 1, "{}", rendition.text);
+        assert!(!rendition.segments.iter().any(Rendition::is_gap), "{}", rendition.text);
+    }
+    let number = |rendition: &Rendition| rendition.segments.iter().position(|segment| segment.discontinuity);
+    assert_eq!(number(watched.rendition("v0")), number(watched.rendition("a0")), "in the same segment everywhere");
+    assert!(watched.rendition("v0").text.contains("init-1.mp4"), "{}", watched.rendition("v0").text);
+    watched.assert_dates(|at| began + at, DATED_MS);
+    let seen = of_kind(&watched.packets, Kind::Video);
+    assert_eq!(seen.len(), pictures, "every picture of both");
+    let longest = seen.windows(2).map(|pair| pair[1].pts - pair[0].pts).fold(0.0, f64::max);
+    assert!(longest < 60.0, "a hole of {longest} ms");
+}
+
+#[test]
+fn an_outage_is_as_long_as_it_is_and_dates_are_right_behind_it() {
+    const OUTAGE: Duration = Duration::from_secs(3);
+    let server = common::server::Server::start_with(&[
+        ("RILLCAST__PACKAGER__WINDOW", "3min"),
+        ("RILLCAST__INGEST__RESUME_WINDOW", "4s"),
+    ]);
+    let script = Script::of(&source()).until(7_000.0);
+    let mut first = Crafted::publish(server.rtmp(), "show", script.clone());
+    first.wait();
+    // An outage is what is tested; there is no condition to wait for.
+    thread::sleep(OUTAGE);
+    let mut second = Crafted::publish(server.rtmp(), "show", script.clone());
+    second.wait();
+    let watched = Watched::of(&server, "show");
+    let seen = of_kind(&watched.packets, Kind::Video);
+    assert_eq!(seen.len(), 2 * script.count(VIDEO), "every picture of both");
+    let outage = seen.windows(2).map(|pair| pair[1].pts - pair[0].pts).fold(0.0, f64::max);
+    assert!((outage - (second.began - first.began - 7_000.0)).abs() < DATED_MS, "{outage} ms");
+    for Rendition { segments, text, uri, .. } in &watched.renditions {
+        assert!(!segments.iter().any(|segment| segment.discontinuity), "{uri}:\n{text}");
+        let behind = segments
+            .windows(2)
+            .find(|pair| Rendition::is_gap(&pair[0]) && !Rendition::is_gap(&pair[1]))
+            .expect("media behind the gaps");
+        let off = Rendition::date(&behind[1]) - second.began;
+        assert!(off.abs() < DATED_MS, "{uri} goes on {off} ms off:\n{text}");
+    }
+}
