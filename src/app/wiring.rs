@@ -12,7 +12,8 @@ use crate::ingest::publish::{Answer, Grant, Lease};
 use crate::ingest::report::Board;
 use crate::ingest::{self, Authorise, Credential, PublishRequest, Refusal, RefusalKind};
 use crate::media::StreamName;
-use crate::packager::live::{Registry, now};
+use crate::media::wall_clock::now;
+use crate::packager::live::Registry;
 
 /// Publishers are let in by `control`.
 pub(super) struct Publishers(pub(super) Arc<Access>);

@@ -9,8 +9,9 @@ use humantime_serde::re::humantime;
 use crate::config::Config;
 use crate::control::access::pattern::{IpRange, StreamPattern};
 use crate::control::keys::{Conditions, Key as Stored, KeyStore, Revoked};
+use crate::media::wall_clock::now;
 use crate::media::{Limits, WallTime};
-use crate::packager::live::{Takeover, now};
+use crate::packager::live::Takeover;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Key {

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::control::access::pattern::{IpRange, StreamPattern};
 use crate::control::access::secrets::Secrets;
 use crate::control::access::token::{self, Action, Claims};
-use crate::packager::live::now;
+use crate::media::wall_clock::now;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {

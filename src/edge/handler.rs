@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -27,7 +27,7 @@ use super::route::{self, Object, Route, RouteError};
 use super::trace;
 use super::viewers::{self, Viewers};
 use crate::media::peer::Places;
-use crate::media::{StreamName, WallTime};
+use crate::media::{StreamName, wall_clock};
 use crate::packager::live::Registry;
 
 /// What answers `/api/…`. The peer's address is an extension of the request, as [`SocketAddr`].
@@ -187,7 +187,7 @@ impl Edge {
             Route::Index => self.pages.page("index.html", asked.headers),
             Route::Page(_) => self.pages.page("player.html", asked.headers),
             Route::Asset(path) => self.pages.asset(&path, asked.headers),
-            Route::Time => respond::plain(StatusCode::OK, now().rfc3339()),
+            Route::Time => respond::plain(StatusCode::OK, wall_clock::now().rfc3339()),
             Route::Health => respond::plain(StatusCode::OK, "alive\n".into()),
             Route::Ready if self.ready.load(Ordering::Relaxed) && !self.stop.is_cancelled() => {
                 respond::plain(StatusCode::OK, "ready\n".into())
@@ -263,10 +263,4 @@ fn kind(route: &Result<Route, RouteError>) -> Kind {
         Ok(Route::Index | Route::Page(_) | Route::Asset(_)) => Kind::Page,
         Ok(Route::Time | Route::Health | Route::Ready) | Err(_) => Kind::Other,
     }
-}
-
-/// The wall clock, for players that set theirs by it.
-fn now() -> WallTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    WallTime::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!   reader   bounds-checked cursors, used by every parser
 //!   time     timescales, media time, wall-clock time as a value, unwrapping of 32-bit clocks
+//!   wall_clock   what time it is: for shells, no core may name it
 //!   name     APP/NAME, epochs, rendition ids
 //!   limits   what a publisher may bring at most
 //!   peer     peers by their addresses: how many places each may take
@@ -24,6 +25,7 @@ pub mod report;
 pub mod slab;
 pub mod time;
 pub mod track;
+pub mod wall_clock;
 
 pub use access_unit::AccessUnit;
 pub use limits::Limits;

@@ -9,7 +9,10 @@
 //! A publisher's access unit goes through [`Presentation`] in the publisher's own task, behind a mutex that nobody else contends for, and
 //! comes out as a new [`Window`] in a watch cell. Viewers never talk to the publisher: they look at the newest window, or wait on the cell.
 
+mod claim;
 mod life;
+mod metrics;
+mod publisher;
 mod restart;
 mod stream;
 
@@ -20,10 +23,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
 
+use self::claim::Claim;
 use self::life::Life;
-pub use self::life::{Publisher, TrackWriter};
+pub use self::metrics::Metrics;
+pub use self::publisher::{Publisher, TrackWriter};
 pub use self::restart::Shelf;
 use self::stream::Seat;
 pub use self::stream::{State, Stream};
@@ -101,83 +105,6 @@ pub enum WriteError {
     TooFast,
 }
 
-/// What the packager measures of itself.
-#[derive(Debug, Clone)]
-pub struct Metrics {
-    /// From the wall-clock time at which a part's last sample ends to the arrival of the access unit that completed it, seconds: the network's
-    /// delay over the quickest access unit, and the one access unit that is held back.
-    part_delay: Histogram,
-    /// From the arrival of the access unit that completes a part until viewers see the part, seconds: what this server adds.
-    part_publish: Histogram,
-    /// Media kept for viewers, of all streams.
-    media_bytes: IntGauge,
-    hits: Hits,
-}
-
-/// How often each limit on what publishers may take was hit.
-#[derive(Debug, Clone)]
-struct Hits {
-    streams: IntCounter,
-    tracks: IntCounter,
-    key_frames: IntCounter,
-    segment_bytes: IntCounter,
-    window_bytes: IntCounter,
-    numbers: IntCounter,
-    total_bytes: IntCounter,
-}
-
-impl Metrics {
-    /// Makes and registers them.
-    ///
-    /// # Errors
-    /// When the name is registered already.
-    pub fn register(registry: &prometheus::Registry) -> prometheus::Result<Self> {
-        let buckets = vec![0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
-        let opts =
-            HistogramOpts::new("rillcast_part_delay_seconds", "Delay of a part over its own end.").buckets(buckets);
-        let part_delay = Histogram::with_opts(opts)?;
-        let buckets = vec![0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5];
-        let opts = HistogramOpts::new(
-            "rillcast_part_publish_seconds",
-            "From the arrival of the access unit that completes a part until viewers see the part.",
-        );
-        let part_publish = Histogram::with_opts(opts.buckets(buckets))?;
-        let hits = IntCounterVec::new(
-            Opts::new("rillcast_packager_limit_hits_total", "How often a limit of the packager was hit."),
-            &["limit"],
-        )?;
-        let counters = Hits {
-            streams: hits.with_label_values(&["streams"]),
-            tracks: hits.with_label_values(&["tracks"]),
-            key_frames: hits.with_label_values(&["key_frames"]),
-            segment_bytes: hits.with_label_values(&["segment_bytes"]),
-            window_bytes: hits.with_label_values(&["window_bytes"]),
-            numbers: hits.with_label_values(&["numbers"]),
-            total_bytes: hits.with_label_values(&["total_bytes"]),
-        };
-        registry.register(Box::new(part_delay.clone()))?;
-        registry.register(Box::new(part_publish.clone()))?;
-        registry.register(Box::new(hits))?;
-        let media_bytes = IntGauge::new("rillcast_media_bytes", "Bytes of media kept in memory for viewers.")?;
-        registry.register(Box::new(media_bytes.clone()))?;
-        Ok(Self { part_delay, part_publish, media_bytes, hits: counters })
-    }
-
-    fn count(&self, error: &presentation::Error) {
-        match error {
-            presentation::Error::TooManyTracks => self.hits.tracks.inc(),
-            presentation::Error::KeyFramesTooFar(_) => self.hits.key_frames.inc(),
-            presentation::Error::BitRateTooHigh(_) => self.hits.segment_bytes.inc(),
-            presentation::Error::Init(_) => {}
-        }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn for_test() -> Self {
-        Self::register(&prometheus::Registry::new()).expect("a new registry knows no name")
-    }
-}
-
 /// How much the registry takes, and for how long it waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -190,17 +117,23 @@ pub struct Limits {
 /// All streams of this node.
 #[derive(Debug)]
 pub struct Registry {
+    /// The rules that every stream is packaged by.
     config: Arc<Config>,
+    /// Where sequence numbers are reserved, so that they never go back.
     sequences: Sequences,
     limits: Limits,
     metrics: Metrics,
+    /// Every stream that viewers can ask for, those that ended a short while ago among them. Locked for a look or an insertion, never while
+    /// something is waited for.
     streams: RwLock<HashMap<StreamName, Listed>>,
     /// The server stops: streams whose publishers go are neither ended nor waited for.
     stopping: AtomicBool,
 }
 
+/// A name's entry.
 #[derive(Debug, Clone)]
 struct Listed {
+    /// What viewers look at.
     stream: Arc<Stream>,
     /// What publishers write to; `None` while its numbers are being reserved.
     life: Option<Arc<Life>>,
@@ -260,13 +193,13 @@ impl Registry {
         let kept = self.metrics.media_bytes.clone();
         let stream = Arc::new(Stream::new(name.clone(), epoch, publisher, presentation.catalog_now(), kept));
         // Listed before the disk is touched, so that two publishers of one name cannot both get it.
-        let place = Place::take(self, &stream)?;
+        let claim = Claim::take(self, &stream)?;
         let (sequences, key) = (self.sequences.clone(), name);
         let reserved = tokio::task::spawn_blocking(move || sequences.reserve(&key)).await;
         let (first, reservation) = reserved.map_err(std::io::Error::other)??;
         let presentation = Presentation::new(Arc::clone(&self.config), epoch, first);
         let life = Life::new(self, Arc::clone(&stream), presentation, reservation);
-        place.keep(&life);
+        claim.keep(&life);
         Ok(Publisher::new(life, 0))
     }
 
@@ -344,63 +277,13 @@ fn already_live(name: &StreamName, by: &PublisherInfo, same: bool) -> PublishErr
     PublishError::AlreadyLive { name: name.clone(), by: by.peer, since: by.since.rfc3339(), same }
 }
 
-/// A name's place in the registry while its life is being made: given back when dropped.
-#[derive(Debug)]
-struct Place<'a> {
-    registry: &'a Registry,
-    stream: &'a Arc<Stream>,
-    kept: bool,
-}
-
-impl<'a> Place<'a> {
-    fn take(registry: &'a Registry, stream: &'a Arc<Stream>) -> Result<Self, PublishError> {
-        let mut streams = registry.streams.write();
-        if let Some(other) = streams.get(&stream.name).filter(|other| !other.stream.has_ended()) {
-            return Err(already_live(&stream.name, &other.stream.seat.lock().info, false));
-        }
-        if streams.len() >= registry.limits.max_streams && !streams.contains_key(&stream.name) {
-            registry.metrics.hits.streams.inc();
-            return Err(PublishError::TooManyStreams(registry.limits.max_streams));
-        }
-        if registry.is_full() {
-            registry.metrics.hits.total_bytes.inc();
-            return Err(PublishError::NoMemory(registry.config.max_total_bytes));
-        }
-        streams.insert(stream.name.clone(), Listed { stream: Arc::clone(stream), life: None });
-        Ok(Self { registry, stream, kept: false })
-    }
-
-    fn keep(mut self, life: &Arc<Life>) {
-        let mut streams = self.registry.streams.write();
-        if let Some(listed) =
-            streams.get_mut(&self.stream.name).filter(|listed| Arc::ptr_eq(&listed.stream, self.stream))
-        {
-            listed.life = Some(Arc::clone(life));
-        }
-        self.kept = true;
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if !self.kept {
-            self.registry.remove(self.stream);
-        }
-    }
-}
-
-/// The wall clock, for the places where nothing arrives that brings its time: the end of a stream, the making of a key.
-pub(crate) fn now() -> WallTime {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    WallTime::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-}
-
 #[cfg(test)]
 mod testing;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::wall_clock::now;
     use crate::media::{AccessUnit, Kind};
     use crate::packager::testing::init;
 

@@ -13,7 +13,8 @@ use crate::control::access::holder_of_key;
 use crate::control::access::pattern::{IpRange, StreamPattern};
 use crate::control::keys::{ApiKey, Conditions, Key, Revoked};
 use crate::media::Limits;
-use crate::packager::live::{State as Presence, Takeover, now};
+use crate::media::wall_clock::now;
+use crate::packager::live::{State as Presence, Takeover};
 
 /// All keys, without their secrets.
 #[derive(Debug, Serialize, ToSchema)]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use axum::http::Method;
 
 use super::*;
-use crate::packager::live::now;
+use crate::media::wall_clock::now;
 
 struct Client {
     context: Context,

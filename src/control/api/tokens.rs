@@ -10,7 +10,7 @@ use super::input::Input;
 use super::{Context, Problem, blocking};
 use crate::control::access::pattern::{IpRange, StreamPattern};
 use crate::control::access::token::{self, Action, Claims};
-use crate::packager::live::now;
+use crate::media::wall_clock::now;
 
 /// A token to be signed.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -1,4 +1,4 @@
-//! One epoch of a stream, and the handles that publishers hold of it.
+//! One epoch of a stream, as those who write to it share it.
 //!
 //! Publishers come and go; a life goes on between them for `resume_window`, with gaps in its playlists, and ends when nobody came.
 
@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Metrics, Registry, Stream, WriteError, now};
-use crate::media::{AccessUnit, Kind, RenditionId, Track, WallTime};
-use crate::packager::presentation::{self, Presentation, Sequence};
+use super::{Metrics, Registry, Stream, WriteError};
+use crate::media::wall_clock::now;
+use crate::media::{RenditionId, Track, WallTime};
+use crate::packager::Window;
+use crate::packager::presentation::{self, Changes, Presentation, Sequence};
 use crate::packager::saved::State;
 use crate::packager::sequence::Reservation;
 
@@ -19,6 +21,7 @@ use crate::packager::sequence::Reservation;
 #[derive(Debug)]
 pub(super) struct Life {
     registry: Arc<Registry>,
+    /// The registry's own, at hand for every access unit.
     metrics: Metrics,
     /// Locked by the publisher's own task, and between publishers by the task that waits.
     presentation: Mutex<Presentation>,
@@ -28,6 +31,7 @@ pub(super) struct Life {
     reserved: Mutex<Sequence>,
     /// When the last publisher went, Unix microseconds. Of no meaning while there is one.
     left: AtomicI64,
+    /// What viewers see of it.
     stream: Arc<Stream>,
 }
 
@@ -53,7 +57,18 @@ impl Life {
         &self.stream
     }
 
-    fn write(
+    /// Adds a track, or goes on with the rendition of its kind that has this `place` among them.
+    pub(super) fn add_track(&self, place: u8, track: Track) -> Result<RenditionId, WriteError> {
+        let joined = self.presentation.lock().rejoin_track(place, track);
+        Ok(joined.inspect_err(|error| self.metrics.count(error))?)
+    }
+
+    /// Changes the presentation and shows viewers what came of it. `arrived` is when the access unit came that the change takes, where it
+    /// takes one.
+    ///
+    /// # Errors
+    /// What `change` says; [`WriteError::TooFast`] where numbers are in use that are not reserved. Viewers have been shown what there is then.
+    pub(super) fn change(
         self: &Arc<Self>,
         arrived: Option<WallTime>,
         change: impl FnOnce(&mut Presentation) -> Result<(), presentation::Error>,
@@ -64,19 +79,16 @@ impl Life {
         let result = change(&mut presentation);
         let changes = presentation.take_changes();
         let next = presentation.next_sequence();
-        // Published under the lock, so that windows of a publisher that is being displaced cannot overtake its successor's.
         self.metrics.hits.window_bytes.inc_by(presentation.take_evicted());
         let cut = changes.catalog.is_some();
-        let mut fresh = false;
-        for window in changes.windows.iter().filter(|window| !window.ended && !window.waiting) {
-            fresh = true;
-            if let (Some(arrived), Some(ended)) = (arrived, window.edge_date()) {
-                self.metrics.part_delay.observe(arrived.micros_since(ended).max(0) as f64 / 1e6);
-            }
+        let grown = arrived.filter(|_| changes.windows.iter().any(|window| brings_media(window)));
+        if let Some(arrived) = grown {
+            self.measure_delay(&changes, arrived);
         }
+        // Published under the lock, so that windows of a publisher that is being displaced cannot overtake its successor's.
         self.stream.publish(changes);
         drop(presentation);
-        if let Some(arrived) = arrived.filter(|_| fresh) {
+        if let Some(arrived) = grown {
             // By the wall clock, as arrivals are: a step of it can only spoil the parts of that moment.
             self.metrics.part_publish.observe(now().micros_since(arrived).max(0) as f64 / 1e6);
         }
@@ -92,6 +104,14 @@ impl Life {
             }
         }
         Ok(result?)
+    }
+
+    /// How long after its own end each new part came to be known.
+    fn measure_delay(&self, changes: &Changes, arrived: WallTime) {
+        let ends = changes.windows.iter().filter(|window| brings_media(window)).filter_map(|window| window.edge_date());
+        for ended in ends {
+            self.metrics.part_delay.observe(arrived.micros_since(ended).max(0) as f64 / 1e6);
+        }
     }
 
     /// Reserves the next block of numbers on another thread, long before this one is used up.
@@ -117,14 +137,14 @@ impl Life {
     /// Nobody publishes for now: completes what has come.
     pub(super) fn interrupt(self: &Arc<Self>, now: WallTime) {
         // Neither can fail: no media is taken.
-        let _ = self.write(None, |presentation| {
+        let _ = self.change(None, |presentation| {
             presentation.interrupt(now);
             Ok(())
         });
     }
 
     /// The publisher of `turn` has gone.
-    fn leave(self: &Arc<Self>, turn: u64) {
+    pub(super) fn leave(self: &Arc<Self>, turn: u64) {
         let mut seat = self.stream.seat.lock();
         if self.stream.turn.load(Ordering::Acquire) != turn {
             return;
@@ -170,7 +190,7 @@ impl Life {
                 }
             }
             let mut due = None;
-            let _ = self.write(None, |presentation| {
+            let _ = self.change(None, |presentation| {
                 // Asked under the lock: what has been put down must not change any more.
                 if !self.registry.stopping.load(Ordering::Acquire) {
                     due = presentation.pass(wall());
@@ -190,7 +210,7 @@ impl Life {
 
     /// Adds the gaps that are due at `now`, and shows viewers what there is.
     pub(super) fn pass(self: &Arc<Self>, now: WallTime) {
-        let _ = self.write(None, |presentation| {
+        let _ = self.change(None, |presentation| {
             presentation.pass(now);
             Ok(())
         });
@@ -248,101 +268,7 @@ impl Life {
     }
 }
 
-/// The publishing end of a stream. Dropping it leaves the stream waiting for another publisher for `resume_window`.
-#[derive(Debug)]
-pub struct Publisher {
-    life: Arc<Life>,
-    turn: u64,
-    /// Tracks added so far, by kind: the second of a kind goes on with the second rendition.
-    video: u8,
-    audio: u8,
-}
-
-impl Publisher {
-    pub(super) fn new(life: Arc<Life>, turn: u64) -> Self {
-        Self { life, turn, video: 0, audio: 0 }
-    }
-
-    /// The viewers' side of it.
-    pub fn stream(&self) -> &Arc<Stream> {
-        &self.life.stream
-    }
-
-    /// Resolves, with the words to say, when the publisher must go. Cancel-safe.
-    pub async fn stopped(&self) -> String {
-        let mut stop = self.life.stream.stop.subscribe();
-        let mine = |stop: &Option<(u64, String)>| stop.as_ref().is_some_and(|(turn, _)| *turn >= self.turn);
-        match stop.wait_for(mine).await.map(|stop| stop.clone()) {
-            Ok(Some((_, words))) => words,
-            // The sender lives as long as the stream, which the publisher owns.
-            _ => std::future::pending().await,
-        }
-    }
-
-    /// Adds a track; its rendition appears with its first segment. Where the stream was published before, the rendition of the same kind and
-    /// place is gone on with.
-    ///
-    /// # Errors
-    /// [`WriteError`].
-    pub fn add_track(&mut self, track: Track) -> Result<TrackWriter, WriteError> {
-        let place = match track.format.kind() {
-            Kind::Video => &mut self.video,
-            Kind::Audio => &mut self.audio,
-        };
-        let joined = self.life.presentation.lock().rejoin_track(*place, track);
-        let id = joined.inspect_err(|error| self.life.metrics.count(error))?;
-        *place = place.saturating_add(1);
-        Ok(TrackWriter { id, turn: self.turn, life: Arc::clone(&self.life) })
-    }
-}
-
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        self.life.leave(self.turn);
-    }
-}
-
-/// Where one track's access units go.
-#[derive(Debug)]
-pub struct TrackWriter {
-    id: RenditionId,
-    turn: u64,
-    life: Arc<Life>,
-}
-
-impl TrackWriter {
-    /// Which rendition the track feeds.
-    pub fn id(&self) -> RenditionId {
-        self.id
-    }
-
-    /// Takes one access unit, which arrived at `now`. Never blocks and never waits for a viewer. `dts` must increase from one to the next;
-    /// the ingest timeline sees to that.
-    ///
-    /// # Errors
-    /// [`WriteError`]; the publisher should be told and disconnected.
-    pub fn write(&mut self, unit: AccessUnit, now: WallTime) -> Result<(), WriteError> {
-        let stream = &self.life.stream;
-        if stream.has_ended() {
-            return Err(WriteError::Ended);
-        }
-        stream.last_media.store(now.micros(), Ordering::Relaxed);
-        let (id, turn) = (self.id, self.turn);
-        let mut displaced = false;
-        self.life.write(Some(now), |presentation| {
-            // Asked under the lock: a successor counts up before it takes the lock to interrupt us.
-            displaced = stream.turn.load(Ordering::Acquire) != turn;
-            if displaced { Ok(()) } else { presentation.push(id, unit, now) }
-        })?;
-        if displaced { Err(WriteError::Ended) } else { Ok(()) }
-    }
-
-    /// The format changes with the next access unit: a new init, a discontinuity.
-    ///
-    /// # Errors
-    /// [`WriteError`].
-    pub fn set_track(&mut self, track: Track) -> Result<(), WriteError> {
-        let id = self.id;
-        self.life.write(None, |presentation| presentation.set_track(id, track))
-    }
+/// Rather than a gap, or the end.
+fn brings_media(window: &Window) -> bool {
+    !window.ended && !window.waiting
 }

@@ -17,8 +17,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::claim::Claim;
 use super::life::Life;
-use super::{Place, PublishError, PublisherInfo, Registry, Stream, now};
+use super::{PublishError, PublisherInfo, Registry, Stream};
+use crate::media::wall_clock::now;
 use crate::media::{StreamName, WallTime};
 use crate::packager::Presentation;
 use crate::packager::saved::{self, Header, MAX_HEADER_BYTES, PublisherState, Refused};
@@ -34,6 +36,7 @@ const PROTOCOLS: [&str; 1] = ["rtmp"];
 #[derive(Debug, Clone)]
 pub struct Shelf {
     folder: PathBuf,
+    /// Of all files together.
     max_bytes: u64,
 }
 
@@ -51,7 +54,7 @@ enum NotResumed {
     #[error("its file is an old one: the numbers in it have been used since")]
     Stale,
     #[error(transparent)]
-    Place(#[from] PublishError),
+    Publish(#[from] PublishError),
 }
 
 impl Shelf {
@@ -253,11 +256,11 @@ impl Registry {
         let stream = Stream::new(name.clone(), presentation.epoch(), info, presentation.catalog_now(), kept);
         stream.seat.lock().taken = false;
         let stream = Arc::new(stream);
-        let place = Place::take(self, &stream)?;
+        let claim = Claim::take(self, &stream)?;
         let life = Life::new(self, Arc::clone(&stream), presentation, reservation);
         life.left_at(WallTime::from_micros(header.left_micros));
         life.pass(now);
-        place.keep(&life);
+        claim.keep(&life);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(life.wait(stream.turn.load(Ordering::Acquire), left));
         }

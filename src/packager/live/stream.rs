@@ -29,6 +29,7 @@ pub enum State {
 pub struct Stream {
     pub(super) name: StreamName,
     pub(super) epoch: Epoch,
+    /// Who publishes it. Locked for a look, by publishers that come and go and by the API.
     pub(super) seat: Mutex<Seat>,
     /// Counts publishers; the newest one's turn it is.
     pub(super) turn: AtomicU64,
@@ -36,8 +37,11 @@ pub struct Stream {
     pub(super) last_media: AtomicI64,
     /// Which turn must end, and why.
     pub(super) stop: watch::Sender<Option<(u64, String)>>,
+    /// Renditions, rates, periods: replaced when a segment completes, a track comes, the stream ends.
     pub(super) catalog: watch::Sender<Arc<Catalog>>,
+    /// One cell a rendition, replaced with every part. The lock is written only where a rendition appears.
     pub(super) windows: RwLock<BTreeMap<RenditionId, watch::Sender<Arc<Window>>>>,
+    /// Media that the windows hold.
     pub(super) kept: Kept,
 }
 
@@ -45,6 +49,7 @@ pub struct Stream {
 #[derive(Debug)]
 pub(super) struct Kept {
     gauge: IntGauge,
+    /// What of the gauge is this stream's.
     bytes: AtomicI64,
 }
 
@@ -65,6 +70,7 @@ impl Drop for Kept {
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) info: PublisherInfo,
+    /// By a publisher that has not gone.
     pub(super) taken: bool,
 }
 
@@ -138,6 +144,7 @@ impl Stream {
         self.windows.read().values().map(|cell| cell.borrow().clone()).collect()
     }
 
+    /// Puts what has changed where viewers look, and wakes those who wait for it.
     pub(super) fn publish(&self, changes: Changes) {
         if !changes.windows.is_empty() {
             self.kept.set(changes.bytes);

@@ -14,8 +14,8 @@ use super::low_water::LowWater;
 use super::publishing::Publishing;
 use crate::ingest::publish::{PublishRequest, Refusal, RefusalKind};
 use crate::ingest::rtmp::session::{self, DECISION_DEADLINE, Event, Session};
+use crate::media::wall_clock;
 use crate::media::{Kind, WallTime};
-use crate::packager::live;
 
 /// One read: 12 ms of a 40 Mbit/s publisher.
 const READ_BYTES: usize = 64 * 1024;
@@ -80,7 +80,7 @@ struct Received {
 
 impl Received {
     fn now() -> Self {
-        Self { at: Instant::now(), date: live::now() }
+        Self { at: Instant::now(), date: wall_clock::now() }
     }
 }
 

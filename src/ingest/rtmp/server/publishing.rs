@@ -7,8 +7,9 @@ use super::{Context, Counted};
 use crate::ingest::limits::Guard;
 use crate::ingest::publish::{Lease, PublishRequest, Refusal, RefusalKind};
 use crate::ingest::report::Reporter;
+use crate::media::wall_clock::now;
 use crate::media::{Kind, Track};
-use crate::packager::live::{PublishError, Publisher, PublisherInfo, TrackWriter, now};
+use crate::packager::live::{PublishError, Publisher, PublisherInfo, TrackWriter};
 
 /// A stream being published through one connection. Dropping it ends the stream.
 pub(super) struct Publishing {
