@@ -11,7 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tracing::{Instrument, debug};
 
-use super::http::{Shared, connection};
+use super::connection;
+use super::http::Shared;
 use super::trace;
 use crate::media::peer::{Full, Place};
 
@@ -80,7 +81,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Opti
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         match place(&shared, peer.ip()) {
             Ok(place) => {
-                let serving = connection(Arc::clone(&shared), socket, peer, tls.clone(), place);
+                let serving = connection::serve(Arc::clone(&shared), socket, peer, tls.clone(), place);
                 shared.connections.spawn(serving.instrument(trace::connection(peer)));
             }
             Err(status) => turn_away(&socket, status, tls.is_some()),

@@ -16,9 +16,9 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 use super::access::MayWatch;
+use super::activity::WaitedFor;
 use super::body::{Body, BoxError, Boxed};
 use super::config::Config;
-use super::connection::WaitedFor;
 use super::metrics::{Kind, Metrics};
 use super::mpd::Mpds;
 use super::pages::Pages;
@@ -39,17 +39,23 @@ const BAD_REQUEST_SECONDS: u64 = 16;
 /// The HTTP side of a node: routes requests to windows, pages and the API. One per process, shared by all listeners.
 pub struct Edge {
     pub(crate) config: Config,
+    /// The live streams.
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Metrics,
     /// Requests that wait for media.
     pub(crate) waiting: Arc<Places>,
+    /// The newest MPD of each stream, shared by all who ask.
     pub(crate) mpds: Mpds,
+    /// Who watches what, as far as can be told.
     pub(crate) viewers: Viewers,
     /// Cancelled when the server stops: who waits is answered 503.
     pub(crate) stop: CancellationToken,
     pages: Pages,
+    /// Put in by the app, once.
     api: OnceLock<Api>,
+    /// Likewise. Without it, everybody may watch.
     access: OnceLock<Arc<dyn MayWatch>>,
+    /// What `/readyz` says.
     ready: AtomicBool,
 }
 
@@ -62,6 +68,7 @@ impl std::fmt::Debug for Edge {
 /// What a request was, as far as answering it needs.
 #[derive(Debug)]
 pub(crate) struct Asked<'a> {
+    /// Where the connection comes from.
     pub(crate) peer: SocketAddr,
     /// What stands for the viewer who asks ([`viewers::identity`]).
     pub(crate) viewer: SocketAddr,
@@ -201,12 +208,12 @@ impl Edge {
                 Some(stream) => self.mpd(&stream, &asked),
                 None => no_stream(),
             },
-            Route::Rendition(place, object) => {
-                let Some(stream) = self.registry.stream(&place.stream) else { return no_stream() };
-                if stream.epoch() != place.epoch {
+            Route::Rendition(path, object) => {
+                let Some(stream) = self.registry.stream(&path.stream) else { return no_stream() };
+                if stream.epoch() != path.epoch {
                     return not_found("this life of the stream is over; its playlist names the current one");
                 }
-                let Some(cell) = stream.window(place.rendition) else {
+                let Some(cell) = stream.window(path.rendition) else {
                     return not_found("the stream has no such rendition");
                 };
                 match object {

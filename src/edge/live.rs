@@ -13,7 +13,7 @@ use super::blocking::{self, Answer};
 use super::body::Body;
 use super::handler::{Asked, Edge, not_found};
 use super::metrics::Gauged;
-use super::respond::{self, Caching, Facts, M3U8, MPD};
+use super::respond::{self, Caching, Facts, M3U8, MPD, urgency};
 use super::route::Directives;
 use super::tail::Tail;
 use crate::media::peer::{Full, Place};
@@ -23,7 +23,19 @@ use crate::packager::playlist::hls_media::{self, Report};
 use crate::packager::playlist::{dash, hls_multivariant};
 use crate::packager::{Config, Rendition, Window};
 
+/// A rendition's newest window, and what wakes whoever waits for the next.
 type Cell = watch::Receiver<Arc<Window>>;
+
+/// How long a request is held, in target durations. Spec: RFC 8216bis §6.2.5.2.
+const LONGEST_WAIT: u32 = 3;
+/// How long a playlist is kept that was asked for by its number, in target durations: it will not be another. Spec: RFC 8216bis Appendix B.1.
+const BLOCKING_PLAYLIST: u32 = 6;
+/// How long a refusal of directives is kept, in target durations. Spec: RFC 8216bis Appendix B.1.
+const REFUSED: u32 = 4;
+/// How long what changes with every part is kept, seconds: a plain playlist, an MPD.
+const NEWEST: Caching = Caching::Seconds(1);
+/// When to ask again for what is not there yet, seconds.
+const RETRY: u64 = 1;
 
 /// Why a wait ended without what was waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,17 +55,17 @@ impl Unmet {
         match self {
             Self::TooLong => respond::retry(
                 StatusCode::SERVICE_UNAVAILABLE,
-                1,
+                RETRY,
                 "what was asked for did not come within three target durations (RFC 8216bis 6.2.5.2)",
             ),
-            Self::Gone => respond::retry(StatusCode::SERVICE_UNAVAILABLE, 1, "the stream went away"),
-            Self::Stopping => respond::retry(StatusCode::SERVICE_UNAVAILABLE, 1, "the server is stopping"),
+            Self::Gone => respond::retry(StatusCode::SERVICE_UNAVAILABLE, RETRY, "the stream went away"),
+            Self::Stopping => respond::retry(StatusCode::SERVICE_UNAVAILABLE, RETRY, "the server is stopping"),
             Self::Full(Full::All) => {
-                respond::retry(StatusCode::SERVICE_UNAVAILABLE, 1, "edge.max_waiting requests wait already")
+                respond::retry(StatusCode::SERVICE_UNAVAILABLE, RETRY, "edge.max_waiting requests wait already")
             }
             Self::Full(Full::Peer) => respond::retry(
                 StatusCode::TOO_MANY_REQUESTS,
-                1,
+                RETRY,
                 "edge.max_waiting_per_ip requests of this address wait already",
             ),
         }
@@ -61,12 +73,13 @@ impl Unmet {
 }
 
 impl Edge {
+    /// `index.m3u8`, once the first segment has shown what rates to name.
     pub(super) fn multivariant(&self, stream: &Stream, asked: &Asked<'_>) -> Response<Body> {
         let catalog = Arc::clone(&stream.catalog().borrow());
         let Some(first) = catalog.renditions.first() else {
             return respond::retry(
                 StatusCode::NOT_FOUND,
-                1,
+                RETRY,
                 "the stream has begun, but its first segment is not measured yet",
             );
         };
@@ -74,29 +87,35 @@ impl Edge {
             content_type: M3U8,
             caching: Caching::targets(1, first.rendition.config.target_duration),
             etag: format!("{}-mv-{}", catalog.epoch, catalog.published.micros()),
-            urgency: Some(1),
+            urgency: Some(urgency::PLAYLIST),
         };
         let render = || hls_multivariant::render(&catalog);
         let text = &catalog.multivariant;
-        respond::text(asked.headers, facts, |gzip| if gzip { text.gzip(render) } else { text.plain(render) })
+        respond::text(asked.headers, facts, |gzip| text.coded(gzip, render))
     }
 
+    /// `manifest.mpd`, once a period can be shown.
     pub(super) fn mpd(&self, stream: &Stream, asked: &Asked<'_>) -> Response<Body> {
         let catalog = Arc::clone(&stream.catalog().borrow());
         if catalog.periods.is_empty() {
-            return respond::retry(StatusCode::NOT_FOUND, 1, "the stream has begun, but DASH cannot be offered yet");
+            return respond::retry(
+                StatusCode::NOT_FOUND,
+                RETRY,
+                "the stream has begun, but DASH cannot be offered yet",
+            );
         }
         self.viewers.seen(asked.viewer, stream.name(), Instant::now());
         let windows = stream.windows();
         let mpd = self.mpds.get(stream.name(), &catalog, &windows);
-        let facts = Facts { content_type: MPD, caching: Caching::Seconds(1), etag: mpd.etag, urgency: Some(1) };
+        let facts = Facts { content_type: MPD, caching: NEWEST, etag: mpd.etag, urgency: Some(urgency::PLAYLIST) };
         let render = || dash::render(&catalog, &windows);
         if mpd.text.plain(render).is_empty() {
-            return respond::retry(StatusCode::NOT_FOUND, 1, "there is nothing to play over DASH yet");
+            return respond::retry(StatusCode::NOT_FOUND, RETRY, "there is nothing to play over DASH yet");
         }
-        respond::text(asked.headers, facts, |gzip| if gzip { mpd.text.gzip(render) } else { mpd.text.plain(render) })
+        respond::text(asked.headers, facts, |gzip| mpd.text.coded(gzip, render))
     }
 
+    /// A media playlist: now, or when what `directives` ask for is there. Spec: RFC 8216bis §6.2.5.
     pub(super) async fn playlist(
         &self,
         stream: &Stream,
@@ -106,7 +125,7 @@ impl Edge {
     ) -> Response<Body> {
         let mut window = Arc::clone(&cell.borrow());
         let target = window.rendition.config.target_duration;
-        let bad = |rule| respond::problem(StatusCode::BAD_REQUEST, Caching::targets(4, target), rule);
+        let bad = |rule| respond::problem(StatusCode::BAD_REQUEST, Caching::targets(REFUSED, target), rule);
         let directives = match directives {
             Ok(directives) => directives,
             Err(rule) => return bad(rule),
@@ -126,23 +145,25 @@ impl Edge {
         let blocked = directives.msn.is_some();
         let facts = Facts {
             content_type: M3U8,
-            caching: if blocked { Caching::targets(6, target) } else { Caching::Seconds(1) },
+            caching: if blocked { Caching::targets(BLOCKING_PLAYLIST, target) } else { NEWEST },
             etag: format!("{}-{}{}", Tag(&window.rendition), window.version, if directives.skip { "d" } else { "" }),
-            urgency: Some(1),
+            urgency: Some(urgency::PLAYLIST),
         };
         let text = if directives.skip { &window.rendered.delta } else { &window.rendered.full };
         let render = || hls_media::render(&window, &reports(stream, window.rendition.id), directives.skip);
-        respond::text(asked.headers, facts, |gzip| if gzip { text.gzip(render) } else { text.plain(render) })
+        respond::text(asked.headers, facts, |gzip| text.coded(gzip, render))
     }
 
+    /// `init-K.mp4`, as long as a segment that is kept needs it.
     pub(super) fn init(&self, cell: &Cell, number: u32, asked: &Asked<'_>) -> Response<Body> {
         let window = Arc::clone(&cell.borrow());
         let Some(init) = window.init(number) else { return not_found("no segment that is kept needs this init") };
-        // An init is needed before the first picture, and small.
-        let facts = Facts { urgency: Some(2), ..media_facts(&window.rendition, format_args!("init{number}")) };
+        let facts =
+            Facts { urgency: Some(urgency::INIT), ..media_facts(&window.rendition, format_args!("init{number}")) };
         respond::media(asked.headers, facts, init.bytes.len() as u64, std::iter::once(init.bytes.clone()))
     }
 
+    /// `pN.m4s`: one that is kept, or the next, which is waited for.
     pub(super) async fn part(&self, mut cell: Cell, number: u64, asked: &Asked<'_>) -> Response<Body> {
         let mut window = Arc::clone(&cell.borrow());
         // The next part's name was given away by EXT-X-PRELOAD-HINT: whoever asks for it early gets it the moment it is whole
@@ -166,6 +187,7 @@ impl Edge {
         }
     }
 
+    /// `sMSN.m4s`: one that is kept, whole; the open one, as it grows; or the one behind that, which is waited for.
     pub(super) async fn segment(&self, mut cell: Cell, msn: u64, asked: &Asked<'_>) -> Response<Body> {
         let mut window = Arc::clone(&cell.borrow());
         let ahead = msn.checked_sub(window.open_msn);
@@ -203,7 +225,7 @@ impl Edge {
     ) -> Result<Arc<Window>, Unmet> {
         let _place = self.place_to_wait(asked.peer.ip())?;
         let _counted = Gauged::one(&self.metrics.waiting);
-        let deadline = asked.at + config.target_duration * 3;
+        let deadline = asked.at + config.target_duration * LONGEST_WAIT;
         let changed = async { cell.wait_for(|window| met(window)).await.map(|window| Arc::clone(&window)) };
         tokio::select! {
             // What is there is given out even to late comers.
@@ -256,10 +278,9 @@ impl std::fmt::Display for Tag<'_> {
 }
 
 fn media_facts(rendition: &Rendition, file: std::fmt::Arguments<'_>) -> Facts {
-    // Sound before pictures: it is small, and its absence is noticed first.
     let (content_type, urgency) = match rendition.id.kind {
-        Kind::Video => ("video/mp4", 3),
-        Kind::Audio => ("audio/mp4", 2),
+        Kind::Video => ("video/mp4", urgency::VIDEO),
+        Kind::Audio => ("audio/mp4", urgency::AUDIO),
     };
     Facts {
         content_type: HeaderValue::from_static(content_type),

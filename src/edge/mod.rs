@@ -1,7 +1,11 @@
 //! HTTP: what viewers, players and operators talk to.
 //!
 //! ```text
-//!   http, tls, accept, connection, payload   sockets, TLS, limits of a connection, graceful stop
+//!   http, tls                         listeners, graceful stop
+//!   accept                            a place for a connection, or none
+//!   connection                        one of them, from its handshake to its end
+//!     activity, payload, watchdog     what it does, and when that is too little or too much
+//!     gather                          what it writes, in full TLS records
 //!        │ request
 //!        ▼
 //!   handler ── route (pure) ──► live ── blocking (pure) ──► window, catalog of the packager
@@ -30,6 +34,8 @@ pub mod route;
 
 #[cfg(feature = "server")]
 mod accept;
+#[cfg(feature = "server")]
+mod activity;
 #[cfg(feature = "server")]
 pub mod admin;
 #[cfg(feature = "server")]
@@ -60,6 +66,8 @@ pub mod tls;
 mod trace;
 #[cfg(feature = "server")]
 mod viewers;
+#[cfg(feature = "server")]
+mod watchdog;
 
 pub use access::MayWatch;
 pub use config::Config;

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::Activity;
+use super::activity::Activity;
 
 /// Bytes of a frame's head.
 const HEAD: usize = 9;

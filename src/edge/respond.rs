@@ -53,6 +53,16 @@ impl Caching {
     }
 }
 
+/// What goes first over one connection, lowest first: the next playlist is never stuck behind media. Spec: RFC 9218 §4.1.
+pub(crate) mod urgency {
+    pub(crate) const PLAYLIST: u8 = 1;
+    /// An init is needed before the first picture, and small.
+    pub(crate) const INIT: u8 = 2;
+    /// Sound before pictures: it is small, and its absence is noticed first.
+    pub(crate) const AUDIO: u8 = 2;
+    pub(crate) const VIDEO: u8 = 3;
+}
+
 /// The facts of a successful answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
@@ -60,7 +70,7 @@ pub(crate) struct Facts {
     pub(crate) caching: Caching,
     /// Opaque part of the strong entity tag. Empty where there is none.
     pub(crate) etag: String,
-    /// Urgency, RFC 9218 §4.1: 1 for playlists, 2 and 3 for media, so that the next playlist is never stuck behind media.
+    /// One of [`urgency`], where it matters.
     pub(crate) urgency: Option<u8>,
 }
 

@@ -24,7 +24,7 @@ pub enum Route {
     /// `/APP/NAME/manifest.mpd`.
     Mpd(StreamName),
     /// `/APP/NAME/EPOCH/RID/…`.
-    Rendition(Place, Object),
+    Rendition(RenditionPath, Object),
     /// `/time`: the clock for DASH clients.
     Time,
     /// `/healthz`.
@@ -39,7 +39,7 @@ pub enum Route {
 
 /// A rendition of one life of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct RenditionPath {
     /// APP/NAME.
     pub stream: StreamName,
     /// Which life.
@@ -100,7 +100,7 @@ impl Route {
     pub fn stream(&self) -> Option<&StreamName> {
         match self {
             Self::Page(stream) | Self::Multivariant(stream) | Self::Mpd(stream) => Some(stream),
-            Self::Rendition(place, _) => Some(&place.stream),
+            Self::Rendition(path, _) => Some(&path.stream),
             Self::Index | Self::Time | Self::Health | Self::Ready | Self::Asset(_) | Self::Api => None,
         }
     }
@@ -152,7 +152,7 @@ fn stream(path: &str, query: Option<&str>) -> Result<Route, RouteError> {
         (Some(epoch), Some(rendition), Some(file), None) => {
             let epoch = epoch.parse().map_err(|()| RouteError::NotFound)?;
             let rendition = rendition.parse().map_err(|()| RouteError::NotFound)?;
-            Ok(Route::Rendition(Place { stream, epoch, rendition }, object(file, query)?))
+            Ok(Route::Rendition(RenditionPath { stream, epoch, rendition }, object(file, query)?))
         }
         _ => Err(RouteError::NotFound),
     }
@@ -222,8 +222,8 @@ fn directives(query: &str) -> Result<Directives, &'static str> {
 mod tests {
     use super::*;
 
-    fn place() -> Place {
-        Place {
+    fn rendition() -> RenditionPath {
+        RenditionPath {
             stream: StreamName::new("live", "me").expect("a good name"),
             epoch: "10".parse().expect("a good epoch"),
             rendition: "v0".parse().expect("a good id"),
@@ -241,10 +241,10 @@ mod tests {
             ("/live/me", Route::Page(name())),
             ("/live/me/index.m3u8", Route::Multivariant(name())),
             ("/live/me/manifest.mpd", Route::Mpd(name())),
-            ("/live/me/10/v0/index.m3u8", Route::Rendition(place(), Object::Playlist(Ok(Directives::default())))),
-            ("/live/me/10/v0/init-0.mp4", Route::Rendition(place(), Object::Init(0))),
-            ("/live/me/10/v0/s12.m4s", Route::Rendition(place(), Object::Segment(12))),
-            ("/live/me/10/v0/p0.m4s", Route::Rendition(place(), Object::Part(0))),
+            ("/live/me/10/v0/index.m3u8", Route::Rendition(rendition(), Object::Playlist(Ok(Directives::default())))),
+            ("/live/me/10/v0/init-0.mp4", Route::Rendition(rendition(), Object::Init(0))),
+            ("/live/me/10/v0/s12.m4s", Route::Rendition(rendition(), Object::Segment(12))),
+            ("/live/me/10/v0/p0.m4s", Route::Rendition(rendition(), Object::Part(0))),
             ("/assets/a/b.js", Route::Asset("a/b.js".into())),
             ("/api/v1/streams", Route::Api),
         ] {

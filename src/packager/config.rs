@@ -5,6 +5,9 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+/// Segments that a playlist lists at least, however long they are. Spec: Apple authoring rule 8.11.
+pub const LEAST_SEGMENTS: u32 = 6;
+
 /// `[packager]`. What each key means stands in `config.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -60,7 +63,7 @@ impl Config {
 
     /// How much media a playlist lists at least: `window`, six segments, three target durations.
     pub fn listed(&self) -> Duration {
-        self.window.max(self.segment_target * 6).max(self.target_duration * 3)
+        self.window.max(self.segment_target * LEAST_SEGMENTS).max(self.target_duration * 3)
     }
 
     /// Checks what the types cannot.

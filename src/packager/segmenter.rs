@@ -1,23 +1,31 @@
 //! One track's access units become parts and segments.
 //!
+//! ```text
+//!   access unit ──► held ──► OpenPart ──► open segment ──► Segments ──► window
+//!                    │          │              │               └ listed for `window`, then kept for those who still ask
+//!                    │          │              └ ends where the presentation cuts, before EXTINF would round above TARGETDURATION at the latest
+//!                    │          └ ends before it would be longer than PART-TARGET
+//!                    └ until the next one comes
+//! ```
+//!
 //! A sample's duration is known when the next access unit arrives, so one access unit is always held back; that, and nothing else, is
 //! the delay of this module. Where a segment ends is decided outside (`presentation`), because all tracks of a stream are cut together.
 
+mod open_part;
 mod saving;
+mod segments;
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-
+use self::open_part::OpenPart;
+pub(super) use self::segments::Totals;
+use self::segments::{Retention, Segments};
 use super::catalog::{Announced, Rendition};
-use super::fmp4::chunk::{Header, Sample};
+use super::fmp4::chunk::Header;
 use super::part::{Init, Part, Segment};
 use super::periods::Grid;
 use super::window::{Rendered, Window};
 use crate::media::{AccessUnit, Kind, MediaTime, Timescale, WallTime};
-
-/// A part shorter than this share of PART-TARGET must not be listed but at the end of a segment. Spec: RFC 8216bis §4.4.4.9.
-const LEAST_PART_PERCENT: i64 = 85;
 
 /// What the presentation says of a segment that begins.
 #[derive(Debug, Clone, Copy)]
@@ -37,40 +45,44 @@ pub(super) struct Segmenter {
     limits: Limits,
     /// Constant delay from decoding to presentation, ticks: the composition offset of the first picture.
     reordering: i64,
+    /// The newest access unit, until the next one tells how long it lasts.
     held: Option<AccessUnit>,
+    /// How long the access unit before it lasts, ticks.
     last_duration: i64,
-    part: Gathering,
-    segments: Vec<Arc<Segment>>,
-    listed: usize,
+    /// The part in the making, of the open segment or, before that has a part, of the next one.
+    part: OpenPart,
+    /// The segment in the making, once it has a part.
     open: Option<Segment>,
-    /// Bytes of `segments` and of `open`, counted as they come and go: looking at every part for every access unit would be dear.
-    complete_bytes: usize,
+    /// Bytes of its parts, counted as they come: looking at every part for every access unit would be dear.
     open_bytes: usize,
+    /// The complete ones.
+    segments: Segments,
+    /// How the segment in the making opens; `None` before the first access unit.
     opening: Option<Opening>,
     /// Where the media ended, decode time in ticks, while nothing comes.
     idle: Option<i64>,
     /// Discontinuity sequence number of the last complete segment.
     discontinuities: Option<u64>,
+    /// Media sequence number of the segment in the making.
     open_msn: u64,
+    /// Number of the part in the making.
     next_part: u64,
+    /// Sequence number of its chunk (`mfhd`).
     sequence: u32,
+    /// Counts windows.
     version: u64,
     ended: bool,
-    totals: Totals,
 }
 
 /// The configuration in ticks of the track.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
+    /// PART-TARGET.
     part: i64,
+    /// TARGETDURATION. A larger step between access units is a hole in the timeline.
+    target: i64,
     /// EXTINF rounds above TARGETDURATION from here.
     segment: i64,
-    listed: i64,
-    /// Most segments listed, and as many kept behind them. Only discontinuities make segments that are shorter than they should be, and a
-    /// publisher of nothing else would make lists without end.
-    most: usize,
-    /// A larger step between access units is a hole in the timeline.
-    hole: i64,
 }
 
 /// What two windows of a rendition can differ in.
@@ -82,55 +94,23 @@ pub(super) struct Progress {
     waiting: bool,
 }
 
-/// A part in the making.
-#[derive(Debug, Default)]
-struct Gathering {
-    start: i64,
-    duration: i64,
-    samples: Vec<Sample>,
-    payload: Vec<BytesMut>,
-    bytes: usize,
-    independent: bool,
-}
-
-/// What was measured of complete segments.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Totals {
-    /// Peak segment bit rate, bits a second.
-    pub(super) peak_bps: u64,
-    /// Bytes of all complete segments.
-    pub(super) bytes: u64,
-    /// Their duration in ticks.
-    pub(super) ticks: i64,
-    /// Their samples.
-    pub(super) samples: u64,
-}
-
 impl Segmenter {
     /// Begins with segment `msn` at the first access unit.
     pub(super) fn new(rendition: Arc<Rendition>, msn: u64) -> Self {
         let scale = rendition.init.track.timescale;
         let config = &rendition.config;
+        let target = scale.ticks(config.target_duration);
+        let limits =
+            Limits { part: scale.ticks(config.part_target), target, segment: target + i64::from(scale.hz()) / 2 };
         Self {
-            limits: Limits {
-                part: scale.ticks(config.part_target),
-                segment: scale.ticks(config.target_duration) + i64::from(scale.hz()) / 2,
-                listed: scale.ticks(config.listed()),
-                most: usize::try_from(config.listed().as_millis() / config.segment_target.as_millis().max(1))
-                    .unwrap_or(usize::MAX)
-                    .saturating_mul(4)
-                    .saturating_add(16),
-                hole: scale.ticks(config.target_duration),
-            },
+            limits,
+            segments: Segments::new(Retention::new(config, limits.segment, scale)),
             rendition,
             reordering: 0,
             held: None,
             last_duration: 0,
-            part: Gathering::default(),
-            segments: Vec::new(),
-            listed: 0,
+            part: OpenPart::default(),
             open: None,
-            complete_bytes: 0,
             open_bytes: 0,
             opening: None,
             idle: None,
@@ -140,7 +120,6 @@ impl Segmenter {
             sequence: 1,
             version: 0,
             ended: false,
-            totals: Totals::default(),
         }
     }
 
@@ -161,7 +140,7 @@ impl Segmenter {
     }
 
     pub(super) fn totals(&self) -> Totals {
-        self.totals
+        self.segments.totals()
     }
 
     pub(super) fn has_started(&self) -> bool {
@@ -174,7 +153,7 @@ impl Segmenter {
     }
 
     pub(super) fn complete(&self) -> &[Arc<Segment>] {
-        &self.segments
+        self.segments.all()
     }
 
     /// Where `unit` is presented on the track's timeline, without the reordering of single pictures.
@@ -207,20 +186,20 @@ impl Segmenter {
 
     /// The oldest segment that is kept.
     pub(super) fn oldest_msn(&self) -> u64 {
-        self.segments.first().map_or(self.open_msn, |segment| segment.msn)
+        self.segments.all().first().map_or(self.open_msn, |segment| segment.msn)
     }
 
     /// How long the segment in the making would be if `unit` were the first of the next one, ticks.
     pub(super) fn elapsed(&self, unit: &AccessUnit) -> i64 {
-        let start = self.open.as_ref().map_or(self.part.start, |open| open.start);
-        let begun = self.open.is_some() || !self.part.samples.is_empty();
+        let start = self.open.as_ref().map_or(self.part.start(), |open| open.start);
+        let begun = self.open.is_some() || !self.part.is_empty();
         let start = if begun { start } else { self.held.as_ref().map_or(unit.dts, |held| held.dts) };
         unit.dts.saturating_sub(start)
     }
 
     /// `unit` is so far from the one before that the timeline has a hole.
     pub(super) fn is_hole(&self, unit: &AccessUnit) -> bool {
-        self.held.as_ref().is_some_and(|held| unit.dts.saturating_sub(held.dts) > self.limits.hole)
+        self.held.as_ref().is_some_and(|held| unit.dts.saturating_sub(held.dts) > self.limits.target)
     }
 
     /// The segment must end before `unit`, or its EXTINF would round above TARGETDURATION with it.
@@ -232,7 +211,7 @@ impl Segmenter {
     pub(super) fn start(&mut self, unit: AccessUnit, opening: Opening) {
         self.reordering = unit.pts.saturating_sub(unit.dts).max(0);
         self.opening = Some(opening);
-        self.part.start = unit.dts;
+        self.part = OpenPart::starting(unit.dts);
         self.held = Some(unit);
     }
 
@@ -242,7 +221,7 @@ impl Segmenter {
         if let Some(held) = self.held.take() {
             // The timeline promises increasing times; a sample without duration would end the decoder's patience, not ours.
             unit.dts = unit.dts.max(held.dts.saturating_add(1));
-            let hole = unit.dts.saturating_sub(held.dts) > self.limits.hole;
+            let hole = unit.dts.saturating_sub(held.dts) > self.limits.target;
             let duration = if hole { self.last_duration.max(1) } else { unit.dts - held.dts };
             self.add(held, duration, clock_offset);
         }
@@ -343,73 +322,64 @@ impl Segmenter {
         self.start(unit, opening);
     }
 
+    /// Puts the access unit that was held into the part in the making, now that it is known how long it lasts, and ends what must end before it
+    /// or behind it.
     fn add(&mut self, unit: AccessUnit, duration: i64, clock_offset: i64) {
-        let in_segment = self.open.as_ref().map_or(0, |open| open.duration) + self.part.duration;
+        let in_segment = self.open.as_ref().map_or(0, |open| open.duration) + self.part.duration();
         if in_segment > 0 && in_segment.saturating_add(duration) >= self.limits.segment {
-            // Only now is it known how long the access unit lasts. The segment it opens is a forced one.
-            let opening = self.opening;
-            self.end_segment();
-            self.opening = opening.map(|opening| Opening { clock_offset, announced: None, ..opening });
+            self.force_segment_end(clock_offset);
         }
-        let sync_boundary = unit.sync && self.kind() == Kind::Video && self.is_long_enough();
-        if !self.part.samples.is_empty() && (self.part.duration + duration > self.limits.part || sync_boundary) {
+        let target = self.limits.part;
+        let key_frame = unit.sync && self.kind() == Kind::Video;
+        if !self.part.has_room(duration, target) || key_frame && self.part.is_long_enough(target) {
             self.end_part();
         }
-        if self.part.samples.is_empty() {
-            self.part.start = unit.dts;
-            self.part.independent = unit.sync;
-        }
-        let composition_offset = unit.pts.saturating_sub(unit.dts).clamp(i64::from(i32::MIN), i64::from(i32::MAX));
-        self.part.samples.push(Sample {
-            duration: u32::try_from(duration).unwrap_or(u32::MAX),
-            size: u32::try_from(unit.data.len()).unwrap_or(u32::MAX),
-            composition_offset: composition_offset as i32,
-            sync: unit.sync,
-        });
-        self.part.duration += duration;
-        self.part.bytes += unit.data.len();
-        join(&mut self.part.payload, unit.data);
+        self.part.add(unit, duration);
         self.last_duration = duration;
-        if duration > self.limits.part {
+        if duration > target {
             // Longer than PART-TARGET by itself: no part can carry it, so the segment is listed whole (ARCHITECTURE §6).
             self.end_part();
             if let Some(open) = &mut self.open {
                 open.parts_listed = false;
             }
-            let opening = self.opening;
-            self.end_segment();
-            self.opening = opening.map(|opening| Opening { clock_offset, announced: None, ..opening });
-        } else if self.is_long_enough() && self.part.duration + duration > self.limits.part {
+            self.force_segment_end(clock_offset);
+        } else if self.part.is_long_enough(target) && !self.part.has_room(duration, target) {
+            // The next one will hardly be shorter. Viewers need not wait for it.
             self.end_part();
         }
     }
 
-    fn is_long_enough(&self) -> bool {
-        self.part.duration.saturating_mul(100) >= self.limits.part.saturating_mul(LEAST_PART_PERCENT)
+    /// Ends the segment where the presentation could not know that it must: what it said of this one goes for the next one too, but for what
+    /// was announced.
+    fn force_segment_end(&mut self, clock_offset: i64) {
+        self.end_segment();
+        self.opening = self.opening.map(|opening| Opening { clock_offset, announced: None, ..opening });
     }
 
     fn end_part(&mut self) {
-        let Some(opening) = self.opening.filter(|_| !self.part.samples.is_empty()) else { return };
+        let Some(opening) = self.opening.filter(|_| !self.part.is_empty()) else { return };
         let gathered = std::mem::take(&mut self.part);
-        let presented = gathered.start.saturating_add(self.reordering);
+        let start = gathered.start();
+        let presented = start.saturating_add(self.reordering);
         let date = self.date(presented, opening.clock_offset);
         let header = Header {
             sequence: self.sequence,
             opens_segment: self.open.is_none(),
-            decode_time: u64::try_from(gathered.start).unwrap_or(0),
+            decode_time: u64::try_from(start).unwrap_or(0),
             reference: (u64::try_from(presented).unwrap_or(0), date),
-            samples: &gathered.samples,
+            samples: gathered.samples(),
         };
+        let header = header.write();
+        self.segments.count_samples(gathered.samples().len());
         let part = Arc::new(Part {
             number: self.next_part,
-            duration: gathered.duration,
-            independent: gathered.independent,
-            header: header.write(),
-            payload: gathered.payload.into_iter().map(BytesMut::freeze).collect::<Vec<Bytes>>(),
+            duration: gathered.duration(),
+            independent: gathered.is_independent(),
+            header,
+            payload: gathered.into_payload(),
         });
         self.next_part += 1;
         self.sequence = self.sequence.wrapping_add(1);
-        self.totals.samples += gathered.samples.len() as u64;
         self.open_bytes += part.len();
         match &mut self.open {
             Some(open) => {
@@ -422,7 +392,7 @@ impl Segmenter {
                     discontinuity: self.discontinuities.is_some_and(|before| before != opening.discontinuity_sequence),
                     discontinuity_sequence: opening.discontinuity_sequence,
                     init: Arc::clone(&self.rendition.init),
-                    start: gathered.start,
+                    start,
                     presentation_start: opening.announced.map_or(presented, |announced| announced.start),
                     duration: part.duration,
                     announced: opening.announced.map(|announced| announced.duration),
@@ -438,76 +408,27 @@ impl Segmenter {
     fn end_segment(&mut self) {
         self.end_part();
         let Some(open) = self.open.take() else { return };
+        self.open_bytes = 0;
         self.discontinuities = Some(open.discontinuity_sequence);
-        let bytes = std::mem::take(&mut self.open_bytes);
-        self.complete_bytes += bytes;
-        self.totals.bytes += bytes as u64;
-        self.totals.ticks += open.duration;
         self.segments.push(Arc::new(open));
-        self.totals.peak_bps = self.totals.peak_bps.max(self.newest_rate());
+        self.segments.measure(self.limits.target, self.timescale());
         self.open_msn += 1;
         self.retire();
     }
 
-    /// The highest bit rate of a contiguous set of segments that ends with the newest and is 0.5 to 1.5 target durations long, bits a second: the
-    /// stump that a publisher leaves who drops is little more than a key frame, and no peak by itself. Where all that came is shorter than that,
-    /// it is the rate of all of it. Spec: RFC 8216bis §4.4.6.2 (BANDWIDTH), §1 (peak segment bit rate).
-    fn newest_rate(&self) -> u64 {
-        let hz = u64::from(self.timescale().hz());
-        // A two-second segment whose times were rounded to milliseconds counts by itself.
-        let (least, most) = (self.limits.hole / 2 - self.limits.hole / 40, self.limits.hole.saturating_mul(3) / 2);
-        let (mut bytes, mut ticks, mut highest) = (0_u64, 0_i64, None);
-        for segment in self.segments.iter().rev().take_while(|segment| !segment.is_gap()) {
-            bytes += segment.len() as u64;
-            ticks += segment.duration;
-            if ticks > most {
-                break;
-            }
-            if ticks >= least {
-                highest = highest.max(Some(rate(bytes, ticks, hz)));
-            }
-        }
-        highest.unwrap_or_else(|| if self.totals.peak_bps == 0 { rate(bytes, ticks, hz) } else { 0 })
-    }
-
-    /// Takes segments off the playlist, and drops those that nobody may ask for any more. Spec: RFC 8216bis §6.2.2: a removed
-    /// segment stays for its own duration and that of the longest playlist that listed it.
     fn retire(&mut self) {
-        let mut listed: i64 = self.segments.iter().skip(self.listed).map(|segment| segment.duration).sum();
-        while self.segments.len() - self.listed > 6 {
-            let Some(first) = self.segments.get(self.listed).map(|segment| segment.duration) else { break };
-            if listed - first < self.limits.listed && self.segments.len() - self.listed <= self.limits.most {
-                break;
-            }
-            listed -= first;
-            self.listed += 1;
-        }
-        let longest = self.limits.listed + 3 * self.limits.segment;
-        let mut kept = 0;
-        let unlisted = self.segments.iter().take(self.listed).rev().take(self.limits.most);
-        let keep = unlisted.take_while(|segment| {
-            kept += segment.duration;
-            kept <= longest + segment.duration
-        });
-        let drop = self.listed - keep.count();
-        self.complete_bytes -= self.segments.drain(..drop).map(|segment| segment.len()).sum::<usize>();
-        self.listed -= drop;
+        self.segments.retire();
     }
 
     /// Forgets the oldest segment to save memory, listed or not. False where only the newest is left.
     pub(super) fn drop_oldest(&mut self) -> bool {
-        if self.segments.len() < 2 {
-            return false;
-        }
-        self.complete_bytes -= self.segments.remove(0).len();
-        self.listed = self.listed.saturating_sub(1);
-        true
+        self.segments.drop_oldest()
     }
 
     /// Bytes of everything kept, and of the segment in the making alone.
     pub(super) fn bytes(&self) -> (usize, usize) {
-        let open = self.open_bytes + self.part.bytes;
-        (self.complete_bytes + open, open)
+        let open = self.open_bytes + self.part.bytes();
+        (self.segments.bytes() + open, open)
     }
 
     fn date(&self, presented: i64, clock_offset: i64) -> WallTime {
@@ -519,8 +440,8 @@ impl Segmenter {
         self.version += 1;
         Window {
             rendition: Arc::clone(&self.rendition),
-            segments: self.segments.clone(),
-            listed: self.listed,
+            segments: self.segments.all().to_vec(),
+            listed: self.segments.listed(),
             open: self.open.clone().map(Arc::new),
             open_msn: self.open_msn,
             next_part: self.next_part,
@@ -535,22 +456,5 @@ impl Segmenter {
     /// Counts parts and segments made so far; when it moves, a new window is due.
     pub(super) fn progress(&self) -> Progress {
         Progress { next_part: self.next_part, open_msn: self.open_msn, ended: self.ended, waiting: self.idle.is_some() }
-    }
-}
-
-fn rate(bytes: u64, ticks: i64, hz: u64) -> u64 {
-    bytes.saturating_mul(8).saturating_mul(hz) / u64::try_from(ticks.max(1)).unwrap_or(1)
-}
-
-/// Appends `data`, without a copy where it lies right behind the last slice.
-fn join(payload: &mut Vec<BytesMut>, data: BytesMut) {
-    if data.is_empty() {
-        return;
-    }
-    match payload.last_mut() {
-        // The same allocation, in all likelihood: then `unsplit` only moves a length. Two allocations that happen to touch are
-        // copied together, which is rare and harmless.
-        Some(last) if last.as_ptr() as usize + last.len() == data.as_ptr() as usize => last.unsplit(data),
-        _ => payload.push(data),
     }
 }

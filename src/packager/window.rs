@@ -59,6 +59,11 @@ impl Text {
         self.plain.get_or_init(|| Bytes::from(render())).clone()
     }
 
+    /// The text, gzip-coded or not.
+    pub fn coded(&self, gzip: bool, render: impl FnOnce() -> String) -> Bytes {
+        if gzip { self.gzip(render) } else { self.plain(render) }
+    }
+
     /// The text, gzip-coded, likewise.
     pub fn gzip(&self, render: impl FnOnce() -> String) -> Bytes {
         self.gzip.get_or_init(|| gzip(&self.plain(render), flate2::Compression::new(4))).clone()

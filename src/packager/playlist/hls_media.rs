@@ -40,41 +40,17 @@ pub fn render(window: &Window, reports: &[Report], delta: bool) -> String {
 
 fn write(text: &mut String, window: &Window, reports: &[Report], delta: bool) -> std::fmt::Result {
     let config = &window.rendition.config;
-    let target = config.target_duration;
     let scale = window.rendition.init.track.timescale;
-    let segments = window.listed_segments();
-    let skipped = if delta { skippable(segments, scale.ticks(target * SKIP_UNTIL)) } else { 0 };
+    let listed = window.listed_segments();
+    let skipped = if delta { skippable(listed, scale.ticks(config.target_duration * SKIP_UNTIL)) } else { 0 };
+    header(text, window, skipped)?;
 
-    writeln!(text, "#EXTM3U")?;
-    let version = match skipped {
-        0 if segments.iter().any(|segment| segment.is_gap()) => VERSION_GAP,
-        0 => VERSION,
-        _ => VERSION_SKIP,
-    };
-    writeln!(text, "#EXT-X-VERSION:{version}")?;
-    writeln!(text, "#EXT-X-TARGETDURATION:{}", target.as_secs())?;
-    writeln!(
-        text,
-        "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={},HOLD-BACK={},CAN-SKIP-UNTIL={}",
-        decimal(config.part_hold_back().as_secs_f64()),
-        decimal(config.hold_back().as_secs_f64()),
-        decimal((target * SKIP_UNTIL).as_secs_f64()),
-    )?;
-    writeln!(text, "#EXT-X-PART-INF:PART-TARGET={}", decimal(config.part_target.as_secs_f64()))?;
-    writeln!(text, "#EXT-X-MEDIA-SEQUENCE:{}", window.media_sequence())?;
-    let first = segments.first().or(window.open.as_ref());
-    // The number that held before the first segment's own tag.
-    let discontinuities = first.map_or(0, |first| first.discontinuity_sequence - u64::from(first.discontinuity));
-    writeln!(text, "#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}")?;
-    if skipped > 0 {
-        writeln!(text, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}")?;
-    }
-
-    let mut behind: i64 = segments.iter().skip(skipped).map(|segment| segment.duration).sum();
-    behind += window.open.as_ref().map_or(0, |open| open.duration);
-    let near_edge = scale.ticks(target * PARTS_LISTED);
+    let segments = listed.get(skipped..).unwrap_or_default();
+    // How far the end of the segment at hand lies behind the end of the playlist, ticks.
+    let mut behind: i64 = segments.iter().chain(&window.open).map(|segment| segment.duration).sum();
+    let near_edge = scale.ticks(config.target_duration * PARTS_LISTED);
     let mut init = None;
-    for segment in segments.iter().skip(skipped) {
+    for segment in segments {
         behind -= segment.duration;
         open_segment(text, segment, &mut init)?;
         if behind <= near_edge {
@@ -90,9 +66,42 @@ fn write(text: &mut String, window: &Window, reports: &[Report], delta: bool) ->
         open_segment(text, open, &mut init)?;
         parts(text, open, scale)?;
     }
-    if window.ended {
-        return writeln!(text, "#EXT-X-ENDLIST");
+    if window.ended { writeln!(text, "#EXT-X-ENDLIST") } else { what_comes(text, window, reports) }
+}
+
+/// What holds for the whole playlist, `skipped` segments of which are left out.
+fn header(text: &mut String, window: &Window, skipped: usize) -> std::fmt::Result {
+    let config = &window.rendition.config;
+    let segments = window.listed_segments();
+    let version = match skipped {
+        0 if segments.iter().any(|segment| segment.is_gap()) => VERSION_GAP,
+        0 => VERSION,
+        _ => VERSION_SKIP,
+    };
+    let first = segments.first().or(window.open.as_ref());
+    // The number that held before the first segment's own tag.
+    let discontinuities = first.map_or(0, |first| first.discontinuity_sequence - u64::from(first.discontinuity));
+    writeln!(text, "#EXTM3U")?;
+    writeln!(text, "#EXT-X-VERSION:{version}")?;
+    writeln!(text, "#EXT-X-TARGETDURATION:{}", config.target_duration.as_secs())?;
+    writeln!(
+        text,
+        "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={},HOLD-BACK={},CAN-SKIP-UNTIL={}",
+        decimal(config.part_hold_back().as_secs_f64()),
+        decimal(config.hold_back().as_secs_f64()),
+        decimal((config.target_duration * SKIP_UNTIL).as_secs_f64()),
+    )?;
+    writeln!(text, "#EXT-X-PART-INF:PART-TARGET={}", decimal(config.part_target.as_secs_f64()))?;
+    writeln!(text, "#EXT-X-MEDIA-SEQUENCE:{}", window.media_sequence())?;
+    writeln!(text, "#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}")?;
+    if skipped > 0 {
+        writeln!(text, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}")?;
     }
+    Ok(())
+}
+
+/// What a live playlist ends with: the next part's name, and where the other renditions are.
+fn what_comes(text: &mut String, window: &Window, reports: &[Report]) -> std::fmt::Result {
     writeln!(text, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"p{}.m4s\"", window.next_part)?;
     for report in reports {
         write!(text, "#EXT-X-RENDITION-REPORT:URI=\"../{}/index.m3u8\",LAST-MSN={}", report.id, report.last_msn)?;

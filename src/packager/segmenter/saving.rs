@@ -13,13 +13,14 @@ use crate::packager::saved::{LineState, Payload, Refused, SegmentState, length, 
 impl Segmenter {
     /// The inits that its segments, or the next ones, need.
     pub(in crate::packager) fn inits(&self) -> BTreeMap<u32, Arc<Init>> {
-        let inits = self.segments.iter().map(|segment| &segment.init).chain([&self.rendition.init]);
+        let inits = self.segments.all().iter().map(|segment| &segment.init).chain([&self.rendition.init]);
         inits.map(|init| (init.number, Arc::clone(init))).collect()
     }
 
     /// What it holds; the segments' bytes go to the end of `payload`. `None` where it has not started, or is in the middle of something.
     pub(in crate::packager) fn save(&self, payload: &mut Vec<Bytes>) -> Option<LineState> {
         let (opening, idle) = (self.opening?, self.idle?);
+        let totals = self.segments.totals();
         Some(LineState {
             reordering: self.reordering,
             last_duration: self.last_duration,
@@ -29,9 +30,9 @@ impl Segmenter {
             next_part: self.next_part,
             chunk_sequence: self.sequence,
             version: self.version,
-            totals: (self.totals.peak_bps, self.totals.bytes, self.totals.ticks, self.totals.samples),
-            listed: u32::try_from(self.listed).unwrap_or(u32::MAX),
-            segments: self.segments.iter().map(|segment| SegmentState::of(segment, payload)).collect(),
+            totals: (totals.peak_bps, totals.bytes, totals.ticks, totals.samples),
+            listed: u32::try_from(self.segments.listed()).unwrap_or(u32::MAX),
+            segments: self.segments.all().iter().map(|segment| SegmentState::of(segment, payload)).collect(),
         })
     }
 
@@ -83,20 +84,18 @@ impl Segmenter {
             return Err(Refused::Wrong("a duration is impossible"));
         }
         let discontinuity_sequence = number(line.discontinuity_sequence)?;
+        let new = Self::new(rendition, msn);
         Ok(Self {
             reordering: line.reordering,
             last_duration: length(line.last_duration)?,
-            complete_bytes: segments.iter().map(|segment| segment.len()).sum(),
-            segments,
-            listed,
+            segments: new.segments.restored(segments, listed, totals),
             opening: Some(Opening { discontinuity_sequence, clock_offset, announced: None }),
             idle: Some(tick(line.idle)?),
             discontinuities,
             next_part: number(line.next_part)?,
             sequence: line.chunk_sequence,
             version: number(line.version)?,
-            totals,
-            ..Self::new(rendition, msn)
+            ..new
         })
     }
 }
