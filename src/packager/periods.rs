@@ -34,6 +34,9 @@ pub const DRIFT_LIMIT_MICROS: i64 = 500_000;
 /// Periods kept at most, should the caller never [`retire`](Periods::retire) any. A default window holds less than a tenth of it.
 pub const MAX_PERIODS: usize = 256;
 
+/// Segments of the first period that it is held back for: when a third begins, it has shown whether it is regular, or it is not.
+const UNDECIDED_SEGMENTS: u64 = 2;
+
 /// The leader's segment begins.
 #[derive(Debug)]
 pub struct Begin<'a> {
@@ -244,7 +247,7 @@ impl Periods {
             if let Some(period) = self.list.back_mut() {
                 period.low_latency = true;
             }
-        } else if begun >= 2 {
+        } else if begun >= UNDECIDED_SEGMENTS {
             self.pending = false;
         }
     }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::changes::Changes;
-use self::cuts::{Cut, FirstCut};
+use self::cuts::{Before, Cut, FirstCut};
 use super::catalog::Rendition;
 use super::clock::Clock;
 use super::config::Config;
@@ -38,10 +38,6 @@ pub const MAX_TRACKS: u8 = 16;
 const HEAD_START: Duration = Duration::from_millis(1_500);
 /// Access units held back while waiting for the first picture: more than `HEAD_START` of any codec's frames.
 const MAX_WAITING: usize = 256;
-/// A key frame this much before `segment_target` still ends the segment: encoders' clocks and millisecond rounding.
-const CUT_TOLERANCE: Duration = Duration::from_millis(50);
-/// Cuts remembered for tracks that lag behind the leader.
-const MAX_CUTS: usize = 64;
 
 /// Why a track or an access unit is refused: the publisher's fault, and told to him in these words.
 #[derive(Debug, thiserror::Error)]
@@ -81,14 +77,20 @@ pub struct Presentation {
     leader: Option<usize>,
     /// Audio that came before the first picture.
     waiting: VecDeque<(usize, AccessUnit, WallTime)>,
+    /// When the first of it is presented.
     waiting_since: Option<MediaTime>,
     clock: Clock,
+    /// The leader's newest cuts, oldest first: tracks that lag behind have yet to make them.
     cuts: VecDeque<Cut>,
+    /// What DASH is told; `None` before the first cut.
     periods: Option<Periods>,
     /// The very first cut, until the second one: only then is it known which tracks there are.
     first: Option<FirstCut>,
+    /// Numbers of the leader's segment in the making.
     next: Sequence,
+    /// When the first sample is presented: availabilityStartTime.
     start: WallTime,
+    /// When anything came last. Never goes back.
     published: WallTime,
     /// What is added to the publisher's times, microseconds; `None` between an interruption and the first access unit after it.
     base: Option<i64>,
@@ -96,6 +98,7 @@ pub struct Presentation {
     idle: Option<i64>,
     /// Another track has broken off since the leader's last cut: its next segment counts a discontinuity too.
     discontinuity_due: bool,
+    /// The catalog has changed since viewers were shown it.
     catalog_due: bool,
     /// Segments that `packager.max_bytes` has pushed out and nobody was told of.
     evicted: u64,
@@ -104,6 +107,7 @@ pub struct Presentation {
     ended: bool,
 }
 
+/// One track of it.
 #[derive(Debug)]
 struct Entry {
     segmenter: Segmenter,
@@ -113,6 +117,7 @@ struct Entry {
     source: Timescale,
     /// A new format takes effect with the next access unit that can be decoded alone.
     next_init: Option<Arc<Init>>,
+    /// Inits made so far: the number of the next one.
     inits: u32,
     /// Rates shown to viewers; they never fall.
     peak_bps: u64,
@@ -231,10 +236,10 @@ impl Presentation {
         self.tracks.get(index).is_some_and(|entry| entry.segmenter.has_started())
     }
 
+    /// Writes `unit` to its track, behind a cut where there must be one.
     fn write(&mut self, index: usize, unit: AccessUnit, now: WallTime) -> Result<(), Error> {
         let leads = self.leader == Some(index);
         let Some(entry) = self.tracks.get_mut(index) else { return Ok(()) };
-        let (id, kind) = (entry.segmenter.rendition().id, entry.segmenter.kind());
         if !entry.segmenter.has_started() {
             return self.start_track(index, unit, now);
         }
@@ -250,44 +255,22 @@ impl Presentation {
             entry.undecodable += 1;
             return Ok(());
         }
-        let hole = entry.segmenter.is_hole(&unit);
-        let must_end = entry.segmenter.must_end(&unit);
-        let breaks = hole || format_changes;
+        let breaks = format_changes || entry.segmenter.is_hole(&unit);
         if leads {
-            let scale = entry.segmenter.timescale();
-            let target = scale.ticks(self.config.segment_target);
-            let at_key =
-                unit.sync && entry.segmenter.elapsed(&unit) >= target - scale.ticks(CUT_TOLERANCE).min(target / 4);
-            if must_end && !at_key && !breaks && self.config.require_keyframes && kind == Kind::Video {
-                return Err(Error::KeyFramesTooFar(self.config.target_duration.as_secs()));
-            }
-            if at_key || must_end || breaks {
-                self.cut(time, breaks, unit.sync);
-            }
+            self.cut_where_due(index, &unit, breaks)?;
         }
+        let before = self.what_comes_before(index, &unit, breaks);
         let Some(entry) = self.tracks.get_mut(index) else { return Ok(()) };
-        let due = entry.segmenter.open_msn() + 1;
-        let scale = entry.segmenter.timescale();
-        let cut = self.cuts.iter().find(|cut| cut.msn == due).filter(|cut| leads || time >= cut.time(id, scale));
-        let before = entry.segmenter.discontinuity_sequence();
-        let opening = if let Some(cut) = cut.filter(|cut| !breaks || cut.opening.discontinuity_sequence > before) {
-            let discontinuity_sequence = cut.opening.discontinuity_sequence.max(before);
-            Some(Opening { discontinuity_sequence, ..cut.opening(id) })
-        } else if breaks {
-            if before > self.next.discontinuity {
-                // One discontinuity in a segment of the leader is all that the numbers can express.
+        let opening = match before {
+            Before::Nothing => None,
+            Before::Cut(opening) => Some(opening),
+            Before::TooManyDiscontinuities => {
                 entry.undecodable += 1;
                 return Ok(());
             }
-            self.discontinuity_due = true;
-            let discontinuity_sequence = self.next.discontinuity + 1;
-            Some(Opening { discontinuity_sequence, clock_offset: self.clock.offset(), announced: None })
-        } else if !leads && must_end {
-            Some(Opening { discontinuity_sequence: before, clock_offset: self.clock.offset(), announced: None })
-        } else {
-            None
         };
         let changed = if opening.is_some() { entry.next_init.take() } else { None };
+        let id = entry.segmenter.rendition().id;
         entry.segmenter.push(unit, opening, self.clock.offset());
         if let Some(init) = changed {
             entry.segmenter.set_init(init);

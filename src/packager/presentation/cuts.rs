@@ -1,18 +1,27 @@
 //! Where the leader ends a segment and all others do, and what the DASH periods are told of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{MAX_CUTS, Presentation};
-use crate::media::{MediaTime, RenditionId, Timescale, WallTime};
+use super::{Error, Presentation};
+use crate::media::{AccessUnit, Kind, MediaTime, RenditionId, Timescale, WallTime};
 use crate::packager::catalog::Announced;
 use crate::packager::periods::{Begin, Entrant, Periods};
 use crate::packager::segmenter::Opening;
 
+/// A key frame this much before `segment_target` still ends the segment: encoders' clocks and millisecond rounding.
+const CUT_TOLERANCE: Duration = Duration::from_millis(50);
+/// Cuts remembered for tracks that lag behind the leader.
+const MAX_CUTS: usize = 64;
+
 /// Where the leader began a segment.
 #[derive(Debug, Clone)]
 pub(super) struct Cut {
+    /// Media sequence number of the segment that begins, in all renditions.
     pub(super) msn: u64,
+    /// Where that is on the presentation timeline.
     pub(super) time: MediaTime,
+    /// How all of them open it, but for what is announced.
     pub(super) opening: Opening,
     /// What is announced of each rendition's segment, in its own ticks.
     pub(super) announced: Vec<(RenditionId, Announced)>,
@@ -38,11 +47,74 @@ impl Cut {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FirstCut {
     pub(super) msn: u64,
+    /// Presentation time of its first sample.
     pub(super) start: MediaTime,
+    /// The same by the wall clock.
     pub(super) date: WallTime,
 }
 
+/// What comes before an access unit.
+#[derive(Debug)]
+pub(super) enum Before {
+    /// The one before it, in the same segment.
+    Nothing,
+    /// The end of a segment. The next one opens so.
+    Cut(Opening),
+    /// A second break within one segment of the leader, which sequence numbers cannot express: the access unit is to be left out.
+    TooManyDiscontinuities,
+}
+
 impl Presentation {
+    /// The leader's next access unit is `unit`: cuts before it where it is a key frame and the segment long enough, where the segment must not
+    /// become longer, and where the timeline `breaks`.
+    pub(super) fn cut_where_due(&mut self, leader: usize, unit: &AccessUnit, breaks: bool) -> Result<(), Error> {
+        let Some(entry) = self.tracks.get(leader) else { return Ok(()) };
+        let scale = entry.segmenter.timescale();
+        let target = scale.ticks(self.config.segment_target);
+        let tolerance = scale.ticks(CUT_TOLERANCE).min(target / 4);
+        let at_key = unit.sync && entry.segmenter.elapsed(unit) >= target - tolerance;
+        let forced = entry.segmenter.must_end(unit) && !at_key && !breaks;
+        if forced && self.config.require_keyframes && entry.segmenter.kind() == Kind::Video {
+            return Err(Error::KeyFramesTooFar(self.config.target_duration.as_secs()));
+        }
+        if at_key || forced || breaks {
+            let time = entry.segmenter.presentation_time(unit);
+            self.cut(time, breaks, unit.sync);
+        }
+        Ok(())
+    }
+
+    /// Whether a segment of track `index` ends before `unit`: where the leader has cut, where its own timeline `breaks`, or where it must not become
+    /// longer although the leader has not cut yet.
+    pub(super) fn what_comes_before(&mut self, index: usize, unit: &AccessUnit, breaks: bool) -> Before {
+        let leads = self.leader == Some(index);
+        let Some(entry) = self.tracks.get(index) else { return Before::Nothing };
+        let (id, scale) = (entry.segmenter.rendition().id, entry.segmenter.timescale());
+        let time = entry.segmenter.presentation_time(unit);
+        let due = entry.segmenter.open_msn() + 1;
+        let current = entry.segmenter.discontinuity_sequence();
+        let cut = self.cuts.iter().find(|cut| cut.msn == due).filter(|cut| leads || time >= cut.time(id, scale));
+        if let Some(cut) = cut.filter(|cut| !breaks || cut.opening.discontinuity_sequence > current) {
+            let discontinuity_sequence = cut.opening.discontinuity_sequence.max(current);
+            return Before::Cut(Opening { discontinuity_sequence, ..cut.opening(id) });
+        }
+        let opening = |discontinuity_sequence| {
+            Before::Cut(Opening { discontinuity_sequence, clock_offset: self.clock.offset(), announced: None })
+        };
+        if breaks && current > self.next.discontinuity {
+            Before::TooManyDiscontinuities
+        } else if breaks {
+            let before = opening(self.next.discontinuity + 1);
+            self.discontinuity_due = true;
+            before
+        } else if !leads && entry.segmenter.must_end(unit) {
+            opening(current)
+        } else {
+            Before::Nothing
+        }
+    }
+
+    /// The leader begins the very first segment at `time`.
     pub(super) fn open_first(&mut self, time: MediaTime) {
         let opening = Opening {
             discontinuity_sequence: self.next.discontinuity,
