@@ -366,3 +366,27 @@ fn a_picture_that_was_to_last_does_not_date_what_comes_next_in_the_future() {
     let late = behind[1].date.micros() - START - 7_350_000;
     assert!(late.abs() < 50_000, "dated {late} µs after it came");
 }
+
+/// Found by fuzzing: a track that had broken off by itself, and was then so far behind the others that its gap would have been too long.
+#[test]
+fn a_track_that_breaks_twice_in_a_row_says_so_twice() {
+    let mut simulation = Simulation::new(Config::default());
+    let tracks = [(); 2].map(|()| simulation.add(video_track()));
+    let scale = Timescale::NINETY_KHZ;
+    simulation.push(tracks[0], 222_300, 225_300, true, 100, scale);
+    simulation.push(tracks[1], 1_613_250, 1_622_250, true, 100, scale);
+    simulation.push(tracks[1], 1_615_050, 1_624_050, true, 100, scale);
+    simulation.push(tracks[0], 224_100, 233_100, true, 100, scale);
+    simulation.outage(18_000_000, 1);
+    simulation.shift = 0;
+    for index in [0, 1] {
+        simulation.presentation.rejoin_track(index, video_track()).expect("a good track");
+    }
+    for n in 0..40 {
+        for track in tracks {
+            simulation.push(track, n * 9_000, n * 9_000 + 3_000, true, 100, scale);
+        }
+    }
+    simulation.finish();
+    assert!(simulation.windows.values().all(|window| !window.segments.last().expect("segments").is_gap()));
+}
