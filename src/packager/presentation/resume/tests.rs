@@ -273,9 +273,9 @@ fn gaps_stay_within_the_target_duration_where_segments_are_as_long_as_it() {
                 let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
                 let scale = Timescale::new(48_000).unwrap();
                 let play = |simulation: &mut Simulation, video, audio, behind: i64| {
-                    for n in 0..96_i64 {
-                        simulation.push(video, n * 11_250, n * 11_250, n % 32 == 0, 900, Timescale::NINETY_KHZ);
-                        for frame in (n * 6_000 + 1_023) / 1_024..((n + 1) * 6_000 + 1_023) / 1_024 {
+                    for n in 0..120_i64 {
+                        simulation.push(video, n * 9_000, n * 9_000, n % 40 == 0, 900, Timescale::NINETY_KHZ);
+                        for frame in (n * 4_800 + 1_023) / 1_024..((n + 1) * 4_800 + 1_023) / 1_024 {
                             if frame * 1_024 < 12 * 48_000 - behind * 48 {
                                 simulation.push(audio, frame * 1_024, frame * 1_024, true, 300, scale);
                             }
