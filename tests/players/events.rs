@@ -64,8 +64,11 @@ fn still_ms(report: &Report, from: f64) -> f64 {
     after.filter_map(|still| still["ms"].as_f64()).fold(0.0, f64::max)
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "watching is what a viewer does with time; there is no condition to wait for"
+)]
 fn watch(time: Duration) {
-    // Watching is what a viewer does with time: there is no condition to wait for.
     thread::sleep(time);
 }
 
