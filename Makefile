@@ -1,9 +1,9 @@
-# What one does with Rillcast. All builds share the release profile, so that dependencies compile once.
+# What one does with Rillcast. What runs is built with the profile dist, what is tested with release, which compiles faster (Cargo.toml).
 
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(CURDIR)/target/tools/bin:$(PATH)
 CARGO := cargo
-SERVER := target/release/rillcast
+SERVER := target/dist/rillcast
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo test check bench fuzz soak
@@ -13,7 +13,7 @@ help: ## Says what there is to make.
 
 run: ## Builds the server and starts it; on a fresh Debian 12 it first installs what is missing.
 	scripts/setup.sh run
-	$(CARGO) build --release --bin rillcast
+	$(CARGO) build --profile dist --bin rillcast
 	$(SERVER) serve
 
 demo: ## Publishes a test picture with a clock and a beep to the running server.
@@ -27,9 +27,9 @@ test: ## Checks everything: style, unit tests, and end to end with real encoders
 check: ## The part of `make test` that needs no encoder and no player: formatting, lints, documentation, licences, fuzz targets.
 	scripts/check.sh
 
-bench: ## Measures against nginx with its RTMP module, both in one run.
+bench: ## Measures against nginx with its RTMP module, ROUNDS (5) times in turns; ONLY some rows (docs/bench.md).
 	scripts/setup.sh bench
-	$(CARGO) build --release --bin rillcast
+	$(CARGO) build --profile dist --bin rillcast
 	bench/run.py
 
 fuzz: ## Runs each fuzz target for SECONDS_EACH (60) seconds, or for RUNS_EACH executions.

@@ -17,7 +17,7 @@ import sys
 
 import delivery
 import ingest
-from servers import CORES, ROOT, Nginx, Rillcast
+from servers import CORES, RILLCAST, ROOT, Nginx, Rillcast
 
 TOOLS = ("ffmpeg", "nginx", "wrk", "h2load", "openssl", "taskset")
 results = []
@@ -121,8 +121,8 @@ def main():
     for tool in TOOLS:
         if not shutil.which(tool) and not os.path.exists(f"/usr/sbin/{tool}"):
             raise SystemExit(f"bench: {tool} is missing; `scripts/setup.sh bench` installs it")
-    if not (ROOT / "target/release/rillcast").exists():
-        raise SystemExit("bench: target/release/rillcast is missing; build it with `cargo build --release`")
+    if not os.path.exists(RILLCAST):
+        raise SystemExit(f"bench: {RILLCAST} is missing; build it with `cargo build --profile dist`")
     ingest.pin()
     print(f"720p30 H.264 at 2.5 Mbit/s with AAC, {len(CORES)} cores, medians of {options.rounds}\n")
     print(f"{'':<46}  {'rillcast':>20}  {'nginx':>20}  {'ratio':>7}  {'bar':<18}  met")

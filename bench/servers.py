@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # The server has one core to itself, whoever loads it another one, where there are two.
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
+RILLCAST = os.environ.get("RILLCAST_BIN", ROOT / "target/dist/rillcast")
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 
@@ -110,9 +111,8 @@ class Rillcast(Server):
         environment = dict(os.environ, **{f"RILLCAST__{key}": "127.0.0.1:0" for key in listeners}, RILLCAST__DATA_DIR=str(self.folder / "data"))
         # All publishers and viewers of the benchmark come from one address.
         environment.update(RILLCAST__INGEST__RTMP__MAX_PER_IP="1000", RILLCAST__EDGE__MAX_WAITING_PER_IP="20000")
-        binary = os.environ.get("RILLCAST_BIN", ROOT / "target/release/rillcast")
         began = time.monotonic()
-        self.spawn([binary, "serve", "--ports-file", ports], env=environment)
+        self.spawn([RILLCAST, "serve", "--ports-file", ports], env=environment)
         wait_for("rillcast to serve", 15, lambda: ports.exists() or not self.is_running(), pause=0.001)
         self.start_ms = 1000 * (time.monotonic() - began)
         if not self.is_running():
@@ -143,7 +143,9 @@ class Nginx(Server):
     def start(self):
         self.rtmp_port, self.http_port, self.https_port = free_port(), free_port(), free_port()
         self.files = self.folder / "files"
+        self.hls = self.folder / "hls"
         self.files.mkdir()
+        self.hls.mkdir()
         module = next(path for path in ("/usr/lib/nginx/modules/ngx_rtmp_module.so", "/usr/share/nginx/modules/ngx_rtmp_module.so") if os.path.exists(path))
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost",
                         "-keyout", self.folder / "key.pem", "-out", self.folder / "cert.pem"], check=True, capture_output=True)
@@ -156,12 +158,13 @@ daemon off; master_process on; worker_processes 1; worker_rlimit_nofile 65536; {
 pid {self.folder}/nginx.pid; error_log {self.folder}/error.log warn;
 events {{ worker_connections 8192; }}
 rtmp {{ server {{ listen 127.0.0.1:{self.rtmp_port}; chunk_size 4096;
-  application live {{ live on; hls on; hls_path {self.files}; hls_fragment 1s; hls_playlist_length 16s; }} }} }}
+  application live {{ live on; hls on; hls_path {self.hls}; hls_fragment 1s; hls_playlist_length 16s; }} }} }}
 http {{ access_log off; {temporary} types {{ application/vnd.apple.mpegurl m3u8; video/mp4 m4s; }}
   sendfile on; tcp_nopush on; tcp_nodelay on; open_file_cache max=1000 inactive=60s; open_file_cache_valid 60s;
   keepalive_requests 1000000000; keepalive_timeout 75s;
   ssl_certificate {self.folder}/cert.pem; ssl_certificate_key {self.folder}/key.pem; ssl_protocols TLSv1.3; ssl_session_cache shared:s:4m;
-  server {{ listen 127.0.0.1:{self.http_port}; listen 127.0.0.1:{self.https_port} ssl http2; root {self.files}; }} }}
+  server {{ listen 127.0.0.1:{self.http_port}; listen 127.0.0.1:{self.https_port} ssl http2; root {self.files};
+    location /hls/ {{ root {self.folder}; open_file_cache off; }} }} }}
 """)
         self.spawn([shutil.which("nginx") or "/usr/sbin/nginx", "-c", configuration, "-p", self.folder])
 
@@ -174,7 +177,7 @@ http {{ access_log off; {temporary} types {{ application/vnd.apple.mpegurl m3u8;
         wait_for("nginx to listen", 10, listens)
 
     def live(self, name):
-        return (self.files / f"{name}.m3u8").exists()
+        return (self.hls / f"{name}.m3u8").exists()
 
 
 def media(kilobits):

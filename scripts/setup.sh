@@ -22,8 +22,8 @@ case $what in
         packages+=(ffmpeg chromium nginx libnginx-mod-rtmp openssl prometheus
             gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
             gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
-            obs-studio libgl1-mesa-dri xvfb fonts-dejavu-core procps python3) ;;
-    bench) packages+=(ffmpeg nginx libnginx-mod-rtmp python3) ;;
+            obs-studio libgl1-mesa-dri xvfb fonts-dejavu-core procps python3 iproute2) ;;
+    bench) packages+=(ffmpeg nginx libnginx-mod-rtmp nghttp2-client openssl python3 wrk) ;;
     soak) packages+=(ffmpeg python3 python3-h2) ;;
     demo) packages=(ffmpeg fonts-dejavu-core) ;;
     *) echo "usage: scripts/setup.sh run|test|bench|soak|demo" >&2; exit 2 ;;

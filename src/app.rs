@@ -1,18 +1,18 @@
 //! The server as a value: wires ingest, packager, edge and control, and stops them in the right order.
 //!
 //! Order matters in three places. Ports are bound before anything is announced, so that what the ports file says is true. Publishers stop
-//! before viewers do, so that viewers get the end of the stream. Nothing is read from a peer before every part it could reach exists.
+//! before viewers do, so that what viewers get, and what the next start takes up, is complete. Nothing is read from a peer before every
+//! part it could reach exists.
 
+mod announce;
 mod reload;
 mod wiring;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use parking_lot::Mutex;
@@ -32,24 +32,44 @@ use crate::edge::{self, Edge};
 use crate::ingest;
 use crate::ingest::report::{Board, Rules};
 use crate::packager;
-use crate::packager::live::{Limits, Registry};
+use crate::packager::live::{Limits, Registry, Shelf};
 use crate::packager::sequence::Sequences;
 
 /// Streams at a time. Each may keep `packager.max_bytes`; the limit on RTMP connections is lower by default.
 const MAX_STREAMS: usize = 10_000;
 /// The ingest report of a publisher that went is kept while its stream waits, and this much longer: the wait begins after its last access unit.
 const REPORT_GRACE: Duration = Duration::from_secs(60);
+/// What a stop may spend on putting windows on disk, while viewers finish.
+const PUT_DOWN_LIMIT: Duration = Duration::from_secs(5);
+
+/// Descriptors beside those of publishers and viewers: listeners, logs, files that are being read or written, scrapers.
+const OTHER_FILES: usize = 192;
+
+/// How many viewers' connections may be open where the process may open so many files: publishers come first, but do not take all.
+fn viewers_within(open_files: Option<u64>, publishers: usize) -> usize {
+    let Some(open_files) = open_files else { return usize::MAX };
+    let open_files = usize::try_from(open_files).unwrap_or(usize::MAX);
+    open_files.saturating_sub(publishers).saturating_sub(OTHER_FILES).max(open_files / 2)
+}
 
 /// A running server. Dropping it does not stop it; [`run_until_signal`](Self::run_until_signal) does, or [`stop`](Self::stop).
 pub struct App {
+    /// Bound listeners by name.
     ports: BTreeMap<&'static str, SocketAddr>,
+    /// Viewers' connections, on both ports.
     http: edge::http::Server,
+    /// What viewers' requests are answered from, and whether the server says that it is ready.
     edge: Arc<Edge>,
+    registry: Arc<Registry>,
+    shelf: Shelf,
     publishers: JoinHandle<()>,
+    /// Sends publishers away; their task ends when the last has gone.
     stop_publishers: CancellationToken,
     stop_admin: CancellationToken,
     reloader: Arc<Reloader>,
+    /// SIGHUPs. Asked for before anything else is, since until then one ends the process.
     hangups: Signal,
+    /// Whether anybody but this machine may publish, for the greeting.
     keys_exist: bool,
 }
 
@@ -87,6 +107,10 @@ impl App {
             Limits { max_streams: MAX_STREAMS, resume_window: config.ingest.resume_window },
             packager::live::Metrics::register(&metrics)?,
         );
+        // Viewers and publishers who come meanwhile wait in the listeners' queues.
+        let shelf = Shelf::new(&config.data_dir, config.ingest.resume_max_bytes.as_u64());
+        let (taking_up, from) = (Arc::clone(&registry), shelf.clone());
+        tokio::task::spawn_blocking(move || taking_up.take_up(&from)).await?;
         let keys = Arc::new(KeyStore::new(&config.data_dir));
         let keys_exist = !keys.list()?.is_empty();
         let callback_metrics = callback::Metrics::register(&metrics)?;
@@ -96,36 +120,33 @@ impl App {
         let reloader = Arc::new(Reloader { file, current, access: Arc::clone(&access), certificate, set_log_filter });
 
         let rtmp_port = rtmp.local_addr()?.port();
-        let edge = Edge::new(config.edge.clone(), Arc::clone(&registry), edge::Metrics::new(&metrics)?, rtmp_port);
+        let mut serving = config.edge.clone();
+        let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let room = viewers_within(open_files, config.ingest.rtmp.max_connections as usize);
+        if room < serving.max_connections {
+            tracing::warn!(
+                open_files,
+                room,
+                "the limit of open files leaves room for fewer viewers than edge.max_connections; raise it (LimitNOFILE in systemd)"
+            );
+            serving.max_connections = room;
+        }
+        let edge = Edge::new(serving, Arc::clone(&registry), edge::Metrics::new(&metrics)?, rtmp_port);
         let reports = Board::new(Rules::from(&config.packager), config.ingest.resume_window + REPORT_GRACE);
-        let reading = Arc::clone(&reports);
-        let counting = Arc::downgrade(&edge);
-        let reloading = Arc::clone(&reloader);
-        edge.set_api(api::service(api::Context::new(
-            Arc::clone(&registry),
-            Arc::new(move |stream| counting.upgrade().map_or(0, |edge| edge.viewers(stream))),
-            Arc::new(move |stream| reading.report(stream, Instant::now())),
-            Arc::clone(&access),
-            Arc::new(move || reloading.reload()),
-        )));
+        edge.set_api(api::service(wiring::api(&registry, &edge, &reports, &access, &reloader)));
         edge.set_access(Arc::new(wiring::Viewers(Arc::clone(&access))));
         let server = edge::http::Server::new(Arc::clone(&edge));
         server.listen(http, None);
         server.listen(https, Some(tls));
         let ingest_metrics = ingest::Metrics::register(&metrics)?;
-        let refreshing = Arc::clone(&edge);
-        let (measuring, judged) = (ingest_metrics.clone(), Arc::clone(&reports));
-        let refresh: edge::admin::Refresh = Arc::new(move || {
-            refreshing.refresh_metrics();
-            measuring.set_health(judged.health(Instant::now()));
-        });
+        let refresh = wiring::refresh(&edge, &ingest_metrics, &reports);
         let stop_admin = CancellationToken::new();
         tokio::spawn(edge::admin::serve(admin, metrics, refresh, stop_admin.clone()));
 
         let stop_publishers = CancellationToken::new();
         let context = ingest::rtmp::server::Context {
             config: config.ingest.rtmp.clone(),
-            registry,
+            registry: Arc::clone(&registry),
             authorise: Arc::new(wiring::Publishers(access)),
             metrics: ingest_metrics,
             reports,
@@ -133,58 +154,24 @@ impl App {
         let publishers = tokio::spawn(ingest::rtmp::server::serve(rtmp, context, stop_publishers.clone()));
         edge.set_ready(true);
         info!(?ports, "serving");
-        Ok(Self { ports, http: server, edge, publishers, stop_publishers, stop_admin, reloader, hangups, keys_exist })
+        Ok(Self {
+            ports,
+            http: server,
+            edge,
+            registry,
+            shelf,
+            publishers,
+            stop_publishers,
+            stop_admin,
+            reloader,
+            hangups,
+            keys_exist,
+        })
     }
 
     /// The bound addresses by name: `rtmp`, `http`, `https`, `admin`.
     pub fn ports(&self) -> &BTreeMap<&'static str, SocketAddr> {
         &self.ports
-    }
-
-    /// Writes [`ports`](Self::ports) to `path` as JSON, whole or not at all.
-    ///
-    /// # Errors
-    /// As the system says, with the path.
-    pub fn write_ports(&self, path: &Path) -> anyhow::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let write = || -> std::io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(serde_json::to_string(&self.ports)?.as_bytes())?;
-            file.persist(path).map(drop).map_err(|error| error.error)
-        };
-        write().with_context(|| format!("--ports-file {}", path.display()))
-    }
-
-    /// What a person who has just started the server wants to know: where to publish, where to watch.
-    pub fn greeting(&self) -> String {
-        let mut text = String::new();
-        let port = |name| self.ports.get(name).map_or(0, SocketAddr::port);
-        let host = self.host();
-        let rtmp = if port("rtmp") == 1935 { host.clone() } else { format!("{host}:{}", port("rtmp")) };
-        let _ = writeln!(text, "\nRillcast {} is running.\n", env!("CARGO_PKG_VERSION"));
-        let _ = writeln!(text, "  Publish with OBS: Settings, Stream");
-        let _ = writeln!(text, "    Service      Custom...");
-        let _ = writeln!(text, "    Server       rtmp://{rtmp}/live");
-        let _ = writeln!(text, "    Stream Key   me                 (any name; Output, Keyframe Interval: 2 s)");
-        let _ = writeln!(text, "\n  Watch");
-        let _ = writeln!(text, "    http://{host}:{}/live/me", port("http"));
-        let _ =
-            writeln!(text, "    https://{host}:{}/live/me   (HTTP/2; self-signed unless configured)", port("https"));
-        if !self.keys_exist {
-            let _ = writeln!(text, "\n  Only this machine may publish. For others: rillcast key add live/me");
-        }
-        text
-    }
-
-    /// The name to show in URLs: this machine's, where it listens to others.
-    fn host(&self) -> String {
-        match self.ports.get("http").map(SocketAddr::ip) {
-            Some(ip) if !ip.is_unspecified() => match ip {
-                IpAddr::V4(ip) => ip.to_string(),
-                IpAddr::V6(ip) => format!("[{ip}]"),
-            },
-            _ => String::from("localhost"),
-        }
     }
 
     /// Serves until SIGTERM or SIGINT, then stops. SIGHUP has the configuration read again.
@@ -215,14 +202,29 @@ impl App {
         Ok(())
     }
 
-    /// Ends every stream, lets what is being sent to viewers finish within `edge.shutdown_grace`, and returns.
+    /// Interrupts every stream and puts its window on disk for the next start, lets what is being sent to viewers finish within
+    /// `edge.shutdown_grace`, and returns.
     pub async fn stop(self) {
         self.edge.set_ready(false);
+        self.registry.begin_stop();
         self.stop_publishers.cancel();
         let _ = self.publishers.await;
-        self.http.stop().await;
+        tokio::join!(self.http.stop(), self.registry.put_down(&self.shelf, PUT_DOWN_LIMIT));
         // Last: whoever looks at metrics sees the end of everything else.
         self.stop_admin.cancel();
         info!("stopped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_shared_out_and_publishers_come_first() {
+        assert_eq!(viewers_within(None, 1_000), usize::MAX);
+        assert_eq!(viewers_within(Some(20_000), 1_000), 18_808);
+        assert_eq!(viewers_within(Some(4_096), 1_000), 2_904);
+        assert_eq!(viewers_within(Some(1_024), 1_000), 512);
     }
 }

@@ -51,17 +51,18 @@ impl Command {
     /// # Errors
     /// What went wrong, for a person to read.
     pub fn run(self) -> anyhow::Result<()> {
-        if matches!(self.verb, Verb::Version) {
-            println!("rillcast {}", env!("CARGO_PKG_VERSION"));
-            return Ok(());
-        }
-        let config = Config::load(self.config.as_deref())?;
+        // Not for `version`: a broken configuration must not hide which version finds it broken.
+        let load = || Config::load(self.config.as_deref());
         match self.verb {
+            Verb::Version => {
+                println!("rillcast {}", env!("CARGO_PKG_VERSION"));
+                Ok(())
+            }
             Verb::Serve(serve) => {
+                let config = load()?;
                 let set_log_filter = start_log(&config)?;
                 raise_open_files();
-                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-                runtime.block_on(async {
+                runtime()?.block_on(async {
                     let app = App::start(config, self.config, set_log_filter).await?;
                     if let Some(path) = &serve.ports_file {
                         app.write_ports(path)?;
@@ -73,14 +74,23 @@ impl Command {
                 })
             }
             Verb::CheckConfig => {
+                load()?;
                 println!("the configuration is good");
                 Ok(())
             }
-            Verb::Key(key) => key.run(&config),
-            Verb::Token(token) => token.run(&config),
-            Verb::Version => Ok(()),
+            Verb::Key(key) => key.run(&load()?),
+            Verb::Token(token) => token.run(&load()?),
         }
     }
+}
+
+/// As many threads as there are cores. With one, tasks run in the thread that waits for them, which wakes up for less.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let alone =
+        std::env::var_os("RC_MT").is_none() && std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+    let mut builder =
+        if alone { tokio::runtime::Builder::new_current_thread() } else { tokio::runtime::Builder::new_multi_thread() };
+    builder.enable_all().build()
 }
 
 /// Systems start programs with 1,024 open files for the sake of `select`, which nothing here uses. Every viewer needs one.

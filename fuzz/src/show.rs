@@ -8,6 +8,7 @@ use rillcast::media::codec::{aac, h264};
 use rillcast::media::{AccessUnit, Epoch, Format, Kind, RenditionId, Slab, Timescale, Track, WallTime};
 use rillcast::packager::presentation::{Presentation, Sequence};
 use rillcast::packager::rules::{assert_history_is_kept, assert_rules};
+use rillcast::packager::saved;
 use rillcast::packager::{Catalog, Config, Window};
 
 use crate::Choices;
@@ -48,6 +49,7 @@ pub fn config(choices: &mut Choices<'_>) -> Config {
 /// A presentation and what its viewers have seen.
 pub struct Show {
     presentation: Presentation,
+    config: Arc<Config>,
     /// The newest window of each rendition.
     pub windows: BTreeMap<RenditionId, Arc<Window>>,
     /// The newest catalog.
@@ -64,8 +66,10 @@ impl Show {
     /// Nothing published yet.
     pub fn new(config: Config) -> Self {
         let epoch = Epoch::starting(WallTime::from_micros(START));
+        let config = Arc::new(config);
         Self {
-            presentation: Presentation::new(Arc::new(config), epoch, Sequence { media: 40, discontinuity: 3 }),
+            presentation: Presentation::new(Arc::clone(&config), epoch, Sequence { media: 40, discontinuity: 3 }),
+            config,
             windows: BTreeMap::new(),
             catalog: None,
             tracks: Vec::new(),
@@ -87,6 +91,56 @@ impl Show {
             self.presentation.finish(self.arrived);
             self.look();
             assert!(self.windows.values().all(|window| window.ended));
+        }
+    }
+
+    /// Two tracks, so many seconds, and nobody publishes any more.
+    pub fn publish_a_little(&mut self, seconds: usize) {
+        for track in [video(), audio(0)] {
+            let scale = track.timescale;
+            let id = self.presentation.add_track(track).expect("a good track");
+            self.tracks.push((id, scale, 0));
+        }
+        for n in 0..seconds * 5 {
+            // A key frame every two seconds; the numbers are those that `unit` reads as such a step.
+            self.unit(if n % 10 == 0 { 0x27 } else { 0x07 }, &mut Choices::new(&[]));
+            (0..10).for_each(|_| self.unit(0x40, &mut Choices::new(&[])));
+        }
+        self.presentation.interrupt(self.arrived);
+        self.look();
+    }
+
+    /// What a server would leave on disk that stops now. `None` unless nobody publishes.
+    pub fn file(&self) -> Option<Vec<u8>> {
+        let (presentation, payload) = self.presentation.save()?;
+        let publisher = saved::PublisherState {
+            protocol: "rtmp".into(),
+            peer: ([127, 0, 0, 1], 50_000).into(),
+            since_micros: START,
+            holder: "me".into(),
+        };
+        let (stream, left_micros, config) = ("live/me".into(), START, self.config.as_ref().clone());
+        let header = saved::Header { stream, left_micros, publisher, config, presentation };
+        let mut file = Vec::new();
+        saved::write(&header, &payload, &mut file).expect("memory takes everything");
+        Some(file)
+    }
+
+    /// The server is restarted: what viewers get is what they had.
+    fn restart(&mut self) {
+        let file = self.file().expect("nobody publishes");
+        let (header, payload) = saved::read(&file).expect("our own file");
+        let restored = Presentation::restore(&header.presentation, payload, Arc::clone(&self.config));
+        self.presentation = restored.expect("our own presentation");
+        assert_eq!(self.file().as_deref(), Some(&file[..]));
+        // They are compared by address from one to the next.
+        let before = std::mem::take(&mut self.windows);
+        self.look();
+        for (id, before) in before {
+            let bytes = |window: &Window| -> Vec<u8> {
+                window.segments.iter().flat_map(|segment| segment.slices()).flatten().collect()
+            };
+            assert_eq!(bytes(&before), bytes(&self.windows[&id]));
         }
     }
 
@@ -126,6 +180,7 @@ impl Show {
                 let due = self.presentation.pass(self.arrived).expect("it is interrupted");
                 assert!(due > self.arrived, "{due:?} at {:?}", self.arrived);
             }
+            0xF9 if self.idle => self.restart(),
             _ => {
                 if self.idle {
                     self.rejoin(choices);

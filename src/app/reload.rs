@@ -21,7 +21,9 @@ const AT_RUN_TIME: [&str; 4] = ["access.", "log.filter", "edge.certificate", "ed
 
 /// The configuration in force, and whom to tell when it changes.
 pub(super) struct Reloader {
+    /// Where the configuration came from, as the command line says it.
     pub(super) file: Option<PathBuf>,
+    /// In force: what has changed in the file but needs a restart is not in here. Locked while a reload runs, so that there is one at a time.
     pub(super) current: Mutex<Config>,
     pub(super) access: Arc<Access>,
     pub(super) certificate: Arc<Certificate>,

@@ -1,14 +1,18 @@
-//! Lets `control` answer what ingest and edge ask: neither knows the other's words.
+//! Lets modules answer each other that do not know each other: `control` decides for ingest and edge, and shows what they measure.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::control::access::{Access, Attempt, No, Shown, Why};
-use crate::edge::MayWatch;
+use super::reload::Reloader;
+use crate::control::access::{self, Access};
+use crate::control::api;
+use crate::edge::{self, Edge, MayWatch};
 use crate::ingest::publish::{Answer, Grant, Lease};
-use crate::ingest::{Authorise, Credential, PublishRequest, Refusal, RefusalKind};
+use crate::ingest::report::Board;
+use crate::ingest::{self, Authorise, Credential, PublishRequest, Refusal, RefusalKind};
 use crate::media::StreamName;
-use crate::packager::live::now;
+use crate::packager::live::{Registry, now};
 
 /// Publishers are let in by `control`.
 pub(super) struct Publishers(pub(super) Arc<Access>);
@@ -16,32 +20,32 @@ pub(super) struct Publishers(pub(super) Arc<Access>);
 impl Authorise for Publishers {
     fn authorise<'a>(&'a self, request: &'a PublishRequest) -> Answer<'a> {
         Box::pin(async move {
-            let shown = match &request.credential {
-                Credential::None => Shown::Nothing,
-                Credential::Key(key) => Shown::Key(key),
-                Credential::Token(token) => Shown::Token(token),
+            let credential = match &request.credential {
+                Credential::None => access::Credential::None,
+                Credential::Key(key) => access::Credential::Key(key),
+                Credential::Token(token) => access::Credential::Token(token),
             };
-            let attempt = Attempt {
+            let question = access::PublishRequest {
                 stream: &request.name,
-                shown,
+                credential,
                 query: &request.query.0,
                 peer: request.peer,
                 protocol: request.protocol,
             };
-            let permit = self.0.may_publish(attempt, now()).await.map_err(refusal)?;
-            let lease = permit.lease.map(Lease::new);
-            Ok(Grant { holder: permit.holder, takeover: permit.takeover, limits: permit.limits, lease })
+            let access::Grant { holder, takeover, limits, lease } =
+                self.0.may_publish(question, now()).await.map_err(refusal)?;
+            Ok(Grant { holder, takeover, limits, lease: lease.map(Lease::new) })
         })
     }
 }
 
-fn refusal(no: No) -> Refusal {
-    let kind = match no.why {
-        Why::Unauthorized => RefusalKind::Unauthorized,
-        Why::Denied => RefusalKind::Denied,
-        Why::Unavailable => RefusalKind::Unavailable,
+fn refusal(refusal: access::Refusal) -> Refusal {
+    let kind = match refusal.kind {
+        access::RefusalKind::Unauthorized => RefusalKind::Unauthorized,
+        access::RefusalKind::Denied => RefusalKind::Denied,
+        access::RefusalKind::Unavailable => RefusalKind::Unavailable,
     };
-    Refusal::new(kind, no.words)
+    Refusal::new(kind, refusal.words)
 }
 
 /// So are viewers.
@@ -55,4 +59,31 @@ impl MayWatch for Viewers {
     fn is_good(&self, token: &str) -> Result<(), String> {
         self.0.is_watch_token(token, now()).map_err(|why| why.to_string())
     }
+}
+
+/// What the API looks at. Edge serves the API, so the API must not keep edge alive.
+pub(super) fn api(
+    registry: &Arc<Registry>,
+    edge: &Arc<Edge>,
+    reports: &Arc<Board>,
+    access: &Arc<Access>,
+    reloader: &Arc<Reloader>,
+) -> api::Context {
+    let (edge, reports, reloader) = (Arc::downgrade(edge), Arc::clone(reports), Arc::clone(reloader));
+    api::Context::new(
+        Arc::clone(registry),
+        Arc::new(move |stream| edge.upgrade().map_or(0, |edge| edge.viewers(stream))),
+        Arc::new(move |stream| reports.report(stream, Instant::now())),
+        Arc::clone(access),
+        Arc::new(move || reloader.reload()),
+    )
+}
+
+/// Brings up to date what nobody counts as it happens, before metrics are read.
+pub(super) fn refresh(edge: &Arc<Edge>, metrics: &ingest::Metrics, reports: &Arc<Board>) -> edge::admin::Refresh {
+    let (edge, metrics, reports) = (Arc::clone(edge), metrics.clone(), Arc::clone(reports));
+    Arc::new(move || {
+        edge.refresh_metrics();
+        metrics.set_health(reports.health(Instant::now()));
+    })
 }

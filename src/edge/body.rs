@@ -1,11 +1,12 @@
 //! Response bodies: refcounted slices that are handed to the connection as they are.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 
@@ -24,6 +25,48 @@ pub enum Body {
     Open(Boxed),
 }
 
+/// Slices that are handed to the connection together: one call of the kernel, or full frames of HTTP/2, for many of them.
+#[derive(Debug, Default)]
+pub struct Batch(VecDeque<Bytes>);
+
+impl From<Bytes> for Batch {
+    fn from(bytes: Bytes) -> Self {
+        Self([bytes].into())
+    }
+}
+
+impl Buf for Batch {
+    fn remaining(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.0.front().map_or(&[], |slice| slice)
+    }
+
+    fn chunks_vectored<'a>(&'a self, places: &mut [IoSlice<'a>]) -> usize {
+        let mut count = 0;
+        for (place, slice) in places.iter_mut().zip(&self.0) {
+            *place = IoSlice::new(slice);
+            count += 1;
+        }
+        count
+    }
+
+    fn advance(&mut self, count: usize) {
+        let mut left = count;
+        while let Some(first) = self.0.front_mut() {
+            if left < first.len() {
+                first.advance(left);
+                return;
+            }
+            left -= first.len();
+            self.0.pop_front();
+        }
+        debug_assert_eq!(left, 0, "no more is used than there is");
+    }
+}
+
 impl Body {
     /// No body.
     pub fn empty() -> Self {
@@ -36,6 +79,25 @@ impl Body {
             Self::Slices(slices) => Some(total(slices)),
             Self::Open(_) => None,
         }
+    }
+
+    /// The next slices, `most` bytes of them or a single larger one; or what of an open body is there.
+    pub fn poll_batch(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Option<Result<Frame<Batch>, BoxError>>> {
+        let slices = match self {
+            Self::Slices(slices) => slices,
+            Self::Open(open) => {
+                return http_body::Body::poll_frame(Pin::new(open), cx).map_ok(|frame| frame.map_data(Batch::from));
+            }
+        };
+        let mut bytes = 0;
+        let fits = |slice: &&Bytes| {
+            bytes += slice.len();
+            bytes <= most
+        };
+        let count = slices.iter().take_while(fits).count().max(1).min(slices.len());
+        let rest = slices.split_off(count);
+        let batch = std::mem::replace(slices, rest);
+        Poll::Ready((count > 0).then(|| Ok(Frame::data(Batch(batch)))))
     }
 
     /// Whether nothing will be sent.
@@ -86,14 +148,11 @@ pub fn cut(slices: impl IntoIterator<Item = Bytes>, range: Range<u64>) -> VecDeq
 }
 
 impl http_body::Body for Body {
-    type Data = Bytes;
+    type Data = Batch;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.get_mut() {
-            Self::Slices(slices) => Poll::Ready(slices.pop_front().map(|slice| Ok(Frame::data(slice)))),
-            Self::Open(open) => Pin::new(open).poll_frame(cx),
-        }
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Batch>, BoxError>>> {
+        self.get_mut().poll_batch(cx, usize::MAX)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -139,19 +198,58 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_length_is_exact_and_counts_down() {
-        let mut body = Body::from_iter([Bytes::from_static(b"abc"), Bytes::new(), Bytes::from_static(b"de")]);
-        assert_eq!(http_body::Body::size_hint(&body).exact(), Some(5));
+    fn batches(body: &mut Body, most: usize) -> Vec<Vec<u8>> {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        for (wanted, left) in [("abc", 2), ("de", 0)] {
-            let Poll::Ready(Some(Ok(frame))) = http_body::Body::poll_frame(Pin::new(&mut body), &mut cx) else {
-                panic!("a frame is there");
-            };
-            assert_eq!(frame.into_data().expect("data"), wanted);
-            assert_eq!(body.len(), Some(left));
+        let mut all = Vec::new();
+        while let Poll::Ready(Some(frame)) = body.poll_batch(&mut cx, most) {
+            let mut batch = frame.expect("it cannot fail").into_data().expect("data");
+            all.push(batch.copy_to_bytes(batch.remaining()).to_vec());
         }
-        assert!(http_body::Body::is_end_stream(&body));
-        assert!(body.is_empty());
+        all
+    }
+
+    #[test]
+    fn a_batch_is_as_large_as_it_may_be_and_never_empty() {
+        let body = || Body::from_iter(["abc", "", "de", "fghij", "k"].map(Bytes::from));
+        for (most, wanted) in [
+            (usize::MAX, vec!["abcdefghijk"]),
+            (11, vec!["abcdefghijk"]),
+            (10, vec!["abcdefghij", "k"]),
+            (5, vec!["abcde", "fghij", "k"]),
+            (1, vec!["abc", "de", "fghij", "k"]),
+        ] {
+            let mut body = body();
+            assert_eq!(body.len(), Some(11));
+            assert_eq!(
+                batches(&mut body, most),
+                wanted.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>()
+            );
+            assert!(body.is_empty() && http_body::Body::is_end_stream(&body));
+        }
+        assert_eq!(batches(&mut Body::empty(), 1), Vec::<Vec<u8>>::new());
+    }
+
+    proptest! {
+        #[test]
+        fn a_batch_is_used_up_in_any_steps(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..12),
+            steps in prop::collection::vec((1_usize..60, 1_usize..8), 0..40),
+        ) {
+            let whole: Vec<u8> = pieces.concat();
+            let mut batch = Batch(pieces.into_iter().map(Bytes::from).collect());
+            let mut used = 0;
+            for (step, places) in steps {
+                let mut slices = [IoSlice::new(&[]); 8];
+                let count = batch.chunks_vectored(&mut slices[..places]);
+                let shown: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+                prop_assert!(whole[used..].starts_with(&shown));
+                prop_assert_eq!(shown.is_empty(), batch.remaining() == 0);
+                let step = step.min(batch.remaining());
+                batch.advance(step);
+                used += step;
+                prop_assert_eq!(batch.remaining(), whole.len() - used);
+                prop_assert!(whole[used..].starts_with(batch.chunk()));
+            }
+        }
     }
 }

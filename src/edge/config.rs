@@ -1,10 +1,12 @@
 //! `[edge]` of the configuration.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::media::peer::IpRange;
 
 /// `[edge]`. What each key means stands in `config.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +26,10 @@ pub struct Config {
     pub private_key: Option<PathBuf>,
     /// Connections at a time on both listeners together; one more is answered 503 (in the clear) or closed (TLS).
     pub max_connections: usize,
+    /// The same for one IPv4 address or IPv6 /64; one more is answered 429 (in the clear) or closed (TLS).
+    pub max_connections_per_ip: usize,
+    /// Addresses that many viewers share: the limits per address do not hold for them.
+    pub proxies: Vec<IpRange>,
     /// Requests at a time on one HTTP/2 connection.
     pub max_streams_per_connection: u32,
     /// Requests that may wait for media at a time, in total; one more is answered 503.
@@ -56,6 +62,8 @@ impl Default for Config {
             certificate: None,
             private_key: None,
             max_connections: 10_000,
+            max_connections_per_ip: 1_000,
+            proxies: IpRange::LOOPBACK.to_vec(),
             max_streams_per_connection: 256,
             max_waiting: 20_000,
             max_waiting_per_ip: 512,
@@ -69,6 +77,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether many viewers may share `ip`.
+    pub fn is_shared(&self, ip: IpAddr) -> bool {
+        self.proxies.iter().any(|range| range.contains(ip))
+    }
+
     /// Checks what the types cannot.
     ///
     /// # Errors
@@ -82,6 +95,7 @@ impl Config {
         }
         let counts = [
             ("max_connections", self.max_connections),
+            ("max_connections_per_ip", self.max_connections_per_ip),
             ("max_streams_per_connection", self.max_streams_per_connection as usize),
             ("max_waiting", self.max_waiting),
             ("max_waiting_per_ip", self.max_waiting_per_ip),
@@ -121,6 +135,7 @@ mod tests {
             (Config { certificate: Some("a.pem".into()), ..Config::default() }, "edge.certificate"),
             (Config { origins: vec!["ftp://a".into()], ..Config::default() }, "edge.origins"),
             (Config { max_waiting: 0, ..Config::default() }, "edge.max_waiting "),
+            (Config { max_connections_per_ip: 0, ..Config::default() }, "edge.max_connections_per_ip "),
             (Config { write_timeout: Duration::ZERO, ..Config::default() }, "edge.write_timeout"),
             (Config { shutdown_grace: Duration::from_secs(3600), ..Config::default() }, "edge.shutdown_grace"),
         ] {

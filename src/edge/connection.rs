@@ -3,6 +3,7 @@
 //! Every connection is looked at a few times within its shortest time limit. A viewer whose request waits for media owes us nothing; one that has
 //! been sent something must take it. The socket, the requests and the bodies report what they do as plain counters.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,23 +11,36 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::Version;
 use http_body::{Frame, SizeHint};
 use prometheus::Histogram;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::body::{Body, BoxError};
+use super::body::{Batch, Body, BoxError};
 use super::config::Config;
 
 /// A viewer must take at least this many bytes a second of what it asked for; less is no watching, but holding.
 const MIN_BYTES_PER_SECOND: u64 = 1024;
+/// What a client may send in all, beside the requests that it makes and a share of what it takes: settings, pings, window updates, a body.
+const CHATTER_BYTES: u64 = 128 * 1024;
+/// How much of it is forgotten in a second.
+const CHATTER_BYTES_PER_SECOND: u64 = 16 * 1024;
+/// What a request allows: as long a head as is taken.
+const CHATTER_BYTES_PER_REQUEST: u64 = 32 * 1024;
+/// A byte for so many of payload taken: window updates come at every few thousand, as small as clients make their windows.
+const PAYLOAD_PER_CHATTER: u64 = 8;
+/// Idle for so long, a connection is closed where its place is needed by others.
+const IDLE_UNDER_PRESSURE: Duration = Duration::from_secs(2);
+/// Most bytes of a body that are handed to HTTP/2 ahead of the peer's window: what it holds there is not seen to be stuck. HTTP/1 has only the
+/// kernel in front of it, and gets all there is.
+const AHEAD_BYTES: usize = 64 * 1024;
 
 /// What one connection has done so far.
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
     read: AtomicU64,
-    written: AtomicU64,
+    /// Payload of what was written: all of it in HTTP/1, bodies in HTTP/2.
+    payload: AtomicU64,
     /// The kernel's send buffer is full.
     blocked: AtomicBool,
     requests: AtomicU64,
@@ -55,6 +69,8 @@ struct FirstByte {
 pub(crate) struct InFlight {
     activity: Arc<Activity>,
     sending: bool,
+    /// Most bytes of the body to hand over at a time.
+    most: usize,
 }
 
 impl Activity {
@@ -72,6 +88,11 @@ impl Activity {
         }
     }
 
+    /// So much payload was written.
+    pub(crate) fn took(&self, bytes: usize) {
+        self.payload.fetch_add(bytes as u64, Relaxed);
+    }
+
     fn sent(&self) {
         let Some(first) = self.first_byte.as_ref().filter(|first| first.there.load(Relaxed) != 0) else { return };
         let there = Duration::from_micros(first.there.swap(0, Relaxed).saturating_sub(1));
@@ -82,10 +103,11 @@ impl Activity {
     pub(crate) fn begin(self: &Arc<Self>, version: Version) -> InFlight {
         self.requests.fetch_add(1, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
-        if version < Version::HTTP_2 {
+        let http1 = version < Version::HTTP_2;
+        if http1 {
             self.http1.store(true, Relaxed);
         }
-        InFlight { activity: Arc::clone(self), sending: false }
+        InFlight { activity: Arc::clone(self), sending: false, most: if http1 { usize::MAX } else { AHEAD_BYTES } }
     }
 }
 
@@ -129,11 +151,12 @@ impl Counted {
 }
 
 impl http_body::Body for Counted {
-    type Data = Bytes;
+    type Data = Batch;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Batch>, BoxError>>> {
+        let most = self.request.most;
+        let polled = self.body.poll_batch(cx, most);
         if matches!(polled, Poll::Ready(Some(_)))
             && let Some(there) = self.there.take()
         {
@@ -167,8 +190,7 @@ impl<S> Watched<S> {
 
     fn wrote(&self, polled: &Poll<io::Result<usize>>) {
         self.activity.blocked.store(polled.is_pending(), Relaxed);
-        if let Poll::Ready(Ok(count)) = polled {
-            self.activity.written.fetch_add(*count as u64, Relaxed);
+        if matches!(polled, Poll::Ready(Ok(_))) {
             self.activity.sent();
         }
     }
@@ -225,6 +247,8 @@ pub(crate) enum Verdict {
     SlowHead,
     /// What was asked for is not being taken.
     SlowReader,
+    /// Far more is sent than asked for.
+    Chatter,
 }
 
 /// The time limits of one connection.
@@ -235,10 +259,21 @@ pub(crate) struct Watchdog {
     write_timeout: Duration,
     idle_timeout: Duration,
     draining: bool,
-    /// Since when it owes us reading, and what was written by then.
-    owing: Option<(Instant, u64)>,
+    /// While it owes us reading: what payload was written by when, over `write_timeout`.
+    owing: VecDeque<(Instant, u64)>,
+    chatter: Chatter,
     /// Since when nothing is in flight.
     idle: Option<Idle>,
+}
+
+/// A leaky bucket of what was sent beside requests.
+#[derive(Debug)]
+struct Chatter {
+    at: Instant,
+    level: u64,
+    read: u64,
+    requests: u64,
+    payload: u64,
 }
 
 #[derive(Debug)]
@@ -258,7 +293,8 @@ impl Watchdog {
             write_timeout: config.write_timeout,
             idle_timeout: config.idle_timeout,
             draining: false,
-            owing: None,
+            owing: VecDeque::new(),
+            chatter: Chatter { at: Instant::now(), level: 0, read: 0, requests: 0, payload: 0 },
             idle: None,
         }
     }
@@ -273,13 +309,18 @@ impl Watchdog {
         self.draining = true;
     }
 
-    /// Looks at the connection.
-    pub(crate) fn look(&mut self, now: Instant) -> Verdict {
+    /// Looks at the connection. Under pressure, others need the places of connections that are idle.
+    pub(crate) fn look(&mut self, now: Instant, under_pressure: bool) -> Verdict {
         if self.is_slow_reader(now) {
             return Verdict::SlowReader;
         }
+        if self.chatter.is_too_much(&self.activity, now) {
+            return Verdict::Chatter;
+        }
         let requests = self.activity.requests.load(Relaxed);
-        if self.draining || self.activity.in_flight.load(Relaxed) > 0 {
+        // Over HTTP/1 the last answer may have been handed over whole while the kernel has yet to get rid of it.
+        let blocked = self.activity.blocked.load(Relaxed);
+        if self.draining || blocked || self.activity.in_flight.load(Relaxed) > 0 {
             self.idle = None;
             return Verdict::Fine;
         }
@@ -300,7 +341,8 @@ impl Watchdog {
                 return Verdict::SlowHead;
             }
         }
-        if now.saturating_duration_since(idle.since) >= self.idle_timeout { Verdict::Idle } else { Verdict::Fine }
+        let patience = if under_pressure { self.idle_timeout.min(IDLE_UNDER_PRESSURE) } else { self.idle_timeout };
+        if now.saturating_duration_since(idle.since) >= patience { Verdict::Idle } else { Verdict::Fine }
     }
 
     fn is_slow_reader(&mut self, now: Instant) -> bool {
@@ -308,23 +350,47 @@ impl Watchdog {
         let last = self.draining && self.activity.in_flight.load(Relaxed) == 0;
         let owes = last || self.activity.blocked.load(Relaxed) || self.activity.sending.load(Relaxed) > 0;
         if !owes {
-            self.owing = None;
+            self.owing.clear();
             return false;
         }
-        let written = self.activity.written.load(Relaxed);
-        let (since, before) = *self.owing.get_or_insert((now, written));
-        let elapsed = now.saturating_duration_since(since);
+        let payload = self.activity.payload.load(Relaxed);
+        let age = |at: Instant| now.saturating_duration_since(at);
+        // Some eight of them.
+        if self.owing.back().is_none_or(|(at, _)| age(*at) >= self.write_timeout / 8) {
+            self.owing.push_back((now, payload));
+        }
+        while self.owing.get(1).is_some_and(|(at, _)| age(*at) >= self.write_timeout) {
+            self.owing.pop_front();
+        }
+        let Some((since, before)) = self.owing.front() else { return false };
+        let elapsed = age(*since);
         if elapsed < self.write_timeout {
             return false;
         }
-        self.owing = Some((now, written));
         let least = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).saturating_mul(MIN_BYTES_PER_SECOND) / 1000;
-        written.saturating_sub(before) < least
+        payload.saturating_sub(*before) < least
+    }
+}
+
+impl Chatter {
+    fn is_too_much(&mut self, activity: &Activity, now: Instant) -> bool {
+        let (read, requests) = (activity.read.load(Relaxed), activity.requests.load(Relaxed));
+        let payload = activity.payload.load(Relaxed);
+        let millis = u64::try_from(now.saturating_duration_since(self.at).as_millis()).unwrap_or(u64::MAX);
+        let allowed = (requests - self.requests)
+            .saturating_mul(CHATTER_BYTES_PER_REQUEST)
+            .saturating_add((payload - self.payload) / PAYLOAD_PER_CHATTER)
+            .saturating_add(millis.saturating_mul(CHATTER_BYTES_PER_SECOND) / 1000);
+        let level = self.level.saturating_add(read - self.read).saturating_sub(allowed);
+        *self = Self { at: now, level, read, requests, payload };
+        level > CHATTER_BYTES
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -339,7 +405,7 @@ mod tests {
     fn until(watchdog: &mut Watchdog, from: Instant, limit: u32, mut each: impl FnMut()) -> (Verdict, u32) {
         for second in 0..limit {
             each();
-            let verdict = watchdog.look(from + SECOND * second);
+            let verdict = watchdog.look(from + SECOND * second, false);
             if verdict != Verdict::Fine {
                 return (verdict, second);
             }
@@ -376,13 +442,68 @@ mod tests {
 
     #[test]
     fn who_takes_less_than_the_least_rate_is_slow() {
-        for (rate, wanted) in [(0, Verdict::SlowReader), (1000, Verdict::SlowReader), (1024, Verdict::Fine)] {
+        for (rate, wanted) in [(0_usize, Verdict::SlowReader), (1000, Verdict::SlowReader), (1024, Verdict::Fine)] {
             let (activity, mut watchdog, start) = watchdog();
             let mut request = activity.begin(Version::HTTP_2);
             request.set_sending(true);
-            let (verdict, _) = until(&mut watchdog, start, 100, || _ = activity.written.fetch_add(rate, Relaxed));
+            let (verdict, _) = until(&mut watchdog, start, 100, || activity.took(rate));
             assert_eq!(verdict, wanted, "{rate} bytes a second");
         }
+    }
+
+    #[test]
+    fn who_takes_nothing_is_found_within_the_time_however_much_it_took_before() {
+        let (activity, mut watchdog, start) = watchdog();
+        let mut request = activity.begin(Version::HTTP_2);
+        request.set_sending(true);
+        let mut seconds = 0;
+        let found = until(&mut watchdog, start, 100, || {
+            seconds += 1;
+            activity.took(if seconds < 33 { 1 << 20 } else { 0 });
+        });
+        assert!(matches!(found, (Verdict::SlowReader, 41..=43)), "{found:?}");
+    }
+
+    #[test]
+    fn who_sends_much_and_asks_for_little_is_found() {
+        let (activity, mut watchdog, start) = watchdog();
+        let _held = activity.begin(Version::HTTP_2);
+        let mut pings = |rate| until(&mut watchdog, start, 100, || _ = activity.read.fetch_add(rate, Relaxed));
+        assert_eq!(pings(8 * 1024), (Verdict::Fine, 100));
+        assert!(matches!(pings(1 << 20), (Verdict::Chatter, 0..=1)));
+
+        // A player that takes 4 MB/s and grants each KiB of it by itself.
+        let (activity, mut watchdog, start) = self::watchdog();
+        let _held = activity.begin(Version::HTTP_2);
+        let found = until(&mut watchdog, start, 100, || {
+            activity.took(4 << 20);
+            activity.read.fetch_add(4096 * 2 * 13, Relaxed);
+        });
+        assert_eq!(found, (Verdict::Fine, 100));
+    }
+
+    #[test]
+    fn under_pressure_idle_connections_go_and_waiting_ones_stay() {
+        let (activity, mut watchdog, start) = watchdog();
+        let held = activity.begin(Version::HTTP_11);
+        assert_eq!(watchdog.look(start + SECOND * 100, true), Verdict::Fine);
+        drop(held);
+        assert_eq!(watchdog.look(start + SECOND * 101, true), Verdict::Fine);
+        assert_eq!(watchdog.look(start + SECOND * 103, false), Verdict::Fine);
+        assert_eq!(watchdog.look(start + SECOND * 103, true), Verdict::Idle);
+    }
+
+    #[test]
+    fn who_still_takes_the_last_answer_is_not_idle() {
+        let (activity, mut watchdog, start) = watchdog();
+        drop(activity.begin(Version::HTTP_11));
+        activity.blocked.store(true, Relaxed);
+        let takes_and_asks_for_more = || {
+            activity.took(2_048);
+            activity.read.fetch_add(1, Relaxed);
+        };
+        assert_eq!(until(&mut watchdog, start, 100, takes_and_asks_for_more).0, Verdict::Fine);
+        assert_eq!(until(&mut watchdog, start + SECOND * 100, 100, || ()).0, Verdict::SlowReader);
     }
 
     #[test]

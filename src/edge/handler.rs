@@ -26,7 +26,7 @@ use super::respond::{self, Caching};
 use super::route::{self, Object, Route, RouteError};
 use super::trace;
 use super::viewers::{self, Viewers};
-use super::waiting::Waiting;
+use crate::media::peer::Places;
 use crate::media::{StreamName, WallTime};
 use crate::packager::live::Registry;
 
@@ -41,7 +41,8 @@ pub struct Edge {
     pub(crate) config: Config,
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Metrics,
-    pub(crate) waiting: Arc<Waiting>,
+    /// Requests that wait for media.
+    pub(crate) waiting: Arc<Places>,
     pub(crate) mpds: Mpds,
     pub(crate) viewers: Viewers,
     /// Cancelled when the server stops: who waits is answered 503.
@@ -74,13 +75,7 @@ pub(crate) struct Asked<'a> {
 impl Edge {
     /// An edge that serves `registry`, whose pages tell people to publish at `rtmp_port`. Nothing listens yet, and `/readyz` says 503 until [`Self::set_ready`].
     pub fn new(config: Config, registry: Arc<Registry>, metrics: Metrics, rtmp_port: u16) -> Arc<Self> {
-        let waiting = Waiting::new(
-            config.max_waiting,
-            config.max_waiting_per_ip,
-            metrics.waiting.clone(),
-            metrics.limits.waiting.clone(),
-            metrics.limits.waiting_per_ip.clone(),
-        );
+        let waiting = Places::new(config.max_waiting, config.max_waiting_per_ip);
         let viewers = Viewers::new(metrics.limits.viewers.clone());
         Arc::new(Self {
             config,

@@ -15,17 +15,20 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, info, warn};
+use tracing::{Instrument, debug, info};
 
+use super::accept::{Pressure, accept};
 use super::config::Config;
 use super::connection::{Activity, Counted, Verdict, WaitedFor, Watchdog, Watched};
 use super::gather::Gathered;
 use super::handler::Edge;
+use super::metrics::Gauged;
+use super::payload::Metered;
 use super::trace;
+use crate::media::peer::{Place, Places};
 
 /// Connections that the kernel keeps for us while we are busy.
 const BACKLOG: i32 = 4096;
@@ -43,8 +46,6 @@ const MAX_PENDING_RESETS: usize = 20;
 const MAX_ERROR_RESETS: usize = 128;
 /// A dead HTTP/2 peer is found by a ping after this long.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
-/// How long accepting rests when the process is out of descriptors. It would fail again at once, and spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Binds `addr`, so that a restart finds the port free and a burst of viewers a long queue.
 ///
@@ -70,11 +71,12 @@ pub struct Server {
 }
 
 #[derive(Debug)]
-struct Shared {
-    edge: Arc<Edge>,
+pub(super) struct Shared {
+    pub(super) edge: Arc<Edge>,
     protocol: auto::Builder<TokioExecutor>,
-    slots: Arc<Semaphore>,
-    connections: TaskTracker,
+    pub(super) places: Arc<Places>,
+    pub(super) pressure: Pressure,
+    pub(super) connections: TaskTracker,
     /// Cancelled when the grace is over.
     kill: CancellationToken,
 }
@@ -84,7 +86,8 @@ impl Server {
     pub fn new(edge: Arc<Edge>) -> Self {
         let shared = Shared {
             protocol: protocol(&edge.config),
-            slots: Arc::new(Semaphore::new(edge.config.max_connections.min(Semaphore::MAX_PERMITS))),
+            places: Places::new(edge.config.max_connections, edge.config.max_connections_per_ip),
+            pressure: Pressure::default(),
             connections: TaskTracker::new(),
             kill: CancellationToken::new(),
             edge,
@@ -141,71 +144,20 @@ fn protocol(config: &Config) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Option<TlsAcceptor>) {
-    let mut complained: Option<Instant> = None;
-    loop {
-        let accepted = tokio::select! {
-            () = shared.edge.stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (socket, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) if is_exhaustion(&error) => {
-                shared.edge.metrics.limits.descriptors.inc();
-                if complained.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
-                    complained = Some(Instant::now());
-                    warn!(%error, "cannot accept connections; is the limit of open files too low?");
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-            // The peer gave up between SYN and here.
-            Err(error) => {
-                debug!(%error, "a connection was lost before it was accepted");
-                continue;
-            }
-        };
-        let Ok(slot) = Arc::clone(&shared.slots).try_acquire_owned() else {
-            shared.edge.metrics.limits.connections.inc();
-            turn_away(&socket, tls.is_some());
-            continue;
-        };
-        let serving = connection(Arc::clone(&shared), socket, peer, tls.clone(), slot);
-        shared.connections.spawn(serving.instrument(trace::connection(peer)));
-    }
-}
-
-/// Out of descriptors or memory, rather than something about one connection.
-fn is_exhaustion(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let code = error.raw_os_error();
-    [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].iter().any(|errno| code == Some(errno.raw_os_error()))
-}
-
-/// One connection more than allowed: told so where that costs nothing.
-fn turn_away(socket: &TcpStream, tls: bool) {
-    if !tls {
-        let answer = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nAccess-Control-Allow-Origin: *\r\n\
-            Content-Length: 0\r\nConnection: close\r\n\r\n";
-        // It fits into any send buffer; where not, closing says enough.
-        let _ = socket.try_write(answer);
-    }
-}
-
-async fn connection(
+/// Serves one connection, which keeps its place as long.
+pub(super) async fn connection(
     shared: Arc<Shared>,
     socket: TcpStream,
     peer: SocketAddr,
     tls: Option<TlsAcceptor>,
-    _slot: OwnedSemaphorePermit,
+    _place: Place,
 ) {
-    let gauge = shared.edge.metrics.connections.clone();
-    gauge.inc();
+    let _counted = Gauged::one(&shared.edge.metrics.connections);
     // Parts are written in one go; waiting for more to fill a packet would only delay them.
     if let Err(error) = socket.set_nodelay(true) {
         debug!(%peer, %error, "TCP_NODELAY was refused");
     }
-    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let limits = &shared.edge.metrics.limits;
     let activity = Arc::new(Activity::measuring(shared.edge.metrics.first_byte.clone()));
     let socket = Watched::new(socket, Arc::clone(&activity));
     match tls {
@@ -222,16 +174,14 @@ async fn connection(
                     let drained = gathered.clone();
                     serve(&shared, gathered, peer, activity, |cx| drained.poll_drain(cx)).await;
                 }
-                Some(Ok(Err(error))) => debug!(%peer, %error, "the TLS handshake failed"),
+                Some(Ok(Err(error))) => limits.tls.hit(peer.ip(), &format!("the TLS handshake failed: {error}")),
                 Some(Err(_)) => {
-                    shared.edge.metrics.limits.handshake.inc();
-                    debug!(%peer, "the TLS handshake took longer than edge.handshake_timeout");
+                    limits.handshake.hit(peer.ip(), "the TLS handshake took longer than edge.handshake_timeout");
                 }
                 None => {}
             }
         }
     }
-    gauge.dec();
 }
 
 /// Serves one connection. `drain` is called whenever the connection has done what it could, and writes what is left to be written.
@@ -245,6 +195,7 @@ async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let edge = &shared.edge;
+    let limits = &edge.metrics.limits;
     let mut watchdog = Watchdog::new(Arc::clone(&activity), &edge.config);
     let service = service_fn(|request: Request<Incoming>| {
         let in_flight = activity.begin(request.version());
@@ -257,6 +208,7 @@ async fn serve<S>(
         };
         answer.instrument(span)
     });
+    let socket = Metered::new(socket, Arc::clone(&activity));
     let mut connection = std::pin::pin!(shared.protocol.serve_connection(TokioIo::new(socket), service));
     let mut looks = tokio::time::interval(watchdog.interval());
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -272,8 +224,10 @@ async fn serve<S>(
                     _ => polled,
                 }
             }) => {
-                if let Err(error) = ended {
-                    debug!(%peer, error = %error, "a connection ended early");
+                match ended {
+                    Err(error) if breaks_rules(error.as_ref()) => limits.protocol.hit(peer.ip(), &words(error.as_ref())),
+                    Err(error) => debug!(%peer, error = %error, "a connection ended early"),
+                    Ok(()) => {}
                 }
                 return;
             }
@@ -283,26 +237,76 @@ async fn serve<S>(
                 watchdog.set_draining();
                 connection.as_mut().graceful_shutdown();
             }
-            _ = looks.tick() => match watchdog.look(Instant::now()) {
-                Verdict::Fine => {}
-                Verdict::Idle => {
-                    draining = true;
-                    watchdog.set_draining();
-                    connection.as_mut().graceful_shutdown();
+            _ = looks.tick() => {
+                let now = Instant::now();
+                let under_pressure = shared.pressure.is_on(now);
+                match watchdog.look(now, under_pressure) {
+                    Verdict::Fine => {}
+                    Verdict::Idle => {
+                        if under_pressure {
+                            limits.idle.hit(peer.ip(), "it was idle, and others need its place");
+                        }
+                        draining = true;
+                        watchdog.set_draining();
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    Verdict::SlowHead => {
+                        limits.header.hit(peer.ip(), "no request within edge.header_timeout");
+                        return;
+                    }
+                    Verdict::SlowReader => {
+                        limits.write.hit(peer.ip(), "less than 1 KiB/s was taken during edge.write_timeout");
+                        return;
+                    }
+                    Verdict::Chatter => {
+                        limits.chatter.hit(peer.ip(), "it sends far more than it asks for");
+                        // HTTP/2 is told by GOAWAY where that can be written now.
+                        connection.as_mut().graceful_shutdown();
+                        poll_fn(|cx| {
+                            let _ = connection.as_mut().poll(cx);
+                            let _ = drain(cx);
+                            Poll::Ready(())
+                        })
+                        .await;
+                        return;
+                    }
                 }
-                Verdict::SlowHead => {
-                    edge.metrics.limits.header.inc();
-                    debug!(%peer, "no request within edge.header_timeout");
-                    return;
-                }
-                Verdict::SlowReader => {
-                    edge.metrics.limits.write.inc();
-                    debug!(%peer, "less than 1 KiB/s was taken during edge.write_timeout");
-                    return;
-                }
-            },
+            }
         }
     }
+}
+
+/// Whether a connection ended because the peer broke a rule of HTTP, rather than because it went away.
+fn breaks_rules(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<io::Error>() {
+            return false;
+        }
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            // What we found wrong; a peer that says good-bye with an error is its own business.
+            return !error.is_io() && !error.is_remote();
+        }
+        if let Some(error) = error.downcast_ref::<hyper::Error>()
+            && error.is_parse()
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// An error with its causes.
+fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        words.push_str(": ");
+        words.push_str(&error.to_string());
+        next = error.source();
+    }
+    words
 }
 
 #[cfg(test)]

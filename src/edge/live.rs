@@ -1,5 +1,6 @@
 //! Answers about live streams: playlists, MPDs, init segments, segments, parts; and the waiting that LL-HLS and LL-DASH ask for.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,10 +12,11 @@ use tokio::sync::watch;
 use super::blocking::{self, Answer};
 use super::body::Body;
 use super::handler::{Asked, Edge, not_found};
+use super::metrics::Gauged;
 use super::respond::{self, Caching, Facts, M3U8, MPD};
 use super::route::Directives;
 use super::tail::Tail;
-use super::waiting::Full;
+use crate::media::peer::{Full, Place};
 use crate::media::{Kind, RenditionId};
 use crate::packager::live::Stream;
 use crate::packager::playlist::hls_media::{self, Report};
@@ -46,10 +48,10 @@ impl Unmet {
             ),
             Self::Gone => respond::retry(StatusCode::SERVICE_UNAVAILABLE, 1, "the stream went away"),
             Self::Stopping => respond::retry(StatusCode::SERVICE_UNAVAILABLE, 1, "the server is stopping"),
-            Self::Full(Full::Server) => {
+            Self::Full(Full::All) => {
                 respond::retry(StatusCode::SERVICE_UNAVAILABLE, 1, "edge.max_waiting requests wait already")
             }
-            Self::Full(Full::Address) => respond::retry(
+            Self::Full(Full::Peer) => respond::retry(
                 StatusCode::TOO_MANY_REQUESTS,
                 1,
                 "edge.max_waiting_per_ip requests of this address wait already",
@@ -199,7 +201,8 @@ impl Edge {
         config: &Config,
         met: impl Fn(&Window) -> bool,
     ) -> Result<Arc<Window>, Unmet> {
-        let _ticket = self.waiting.enter(asked.peer.ip()).map_err(Unmet::Full)?;
+        let _place = self.place_to_wait(asked.peer.ip())?;
+        let _counted = Gauged::one(&self.metrics.waiting);
         let deadline = asked.at + config.target_duration * 3;
         let changed = async { cell.wait_for(|window| met(window)).await.map(|window| Arc::clone(&window)) };
         tokio::select! {
@@ -215,6 +218,18 @@ impl Edge {
             () = self.stop.cancelled() => Err(Unmet::Stopping),
             () = tokio::time::sleep_until(deadline) => Err(Unmet::TooLong),
         }
+    }
+
+    fn place_to_wait(&self, ip: IpAddr) -> Result<Place, Unmet> {
+        let limits = &self.metrics.limits;
+        let place = if self.config.is_shared(ip) { self.waiting.take_shared() } else { self.waiting.take(ip) };
+        place.map_err(|full| {
+            match full {
+                Full::All => limits.waiting.hit(ip, "edge.max_waiting requests wait already"),
+                Full::Peer => limits.waiting_per_ip.hit(ip, "edge.max_waiting_per_ip requests of it wait already"),
+            }
+            Unmet::Full(full)
+        })
     }
 
     /// A viewer follows one video playlist, or an audio one where there is no video; the others would count it twice.

@@ -1,9 +1,13 @@
 //! What the edge counts. Handles are made once; counting is one atomic addition.
 
+use std::net::IpAddr;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use http::{StatusCode, Version};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::media::peer::Throttle;
 
 /// What was asked for, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,17 +53,66 @@ pub struct Metrics {
     pub(crate) limits: Limits,
 }
 
-/// How often each limit was hit.
+/// Each limit: how often it was hit, and the log line that says so.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    pub(crate) connections: IntCounter,
-    pub(crate) waiting: IntCounter,
-    pub(crate) waiting_per_ip: IntCounter,
-    pub(crate) header: IntCounter,
-    pub(crate) write: IntCounter,
-    pub(crate) handshake: IntCounter,
-    pub(crate) descriptors: IntCounter,
+    pub(crate) connections: Limit,
+    pub(crate) connections_per_ip: Limit,
+    pub(crate) waiting: Limit,
+    pub(crate) waiting_per_ip: Limit,
+    pub(crate) header: Limit,
+    pub(crate) write: Limit,
+    pub(crate) handshake: Limit,
+    /// A TLS handshake that failed.
+    pub(crate) tls: Limit,
+    /// HTTP that breaks its rules.
+    pub(crate) protocol: Limit,
+    /// Much is sent and little is asked for.
+    pub(crate) chatter: Limit,
+    pub(crate) descriptors: Limit,
+    /// Connections that were idle when others needed their places.
+    pub(crate) idle: Limit,
     pub(crate) viewers: IntCounter,
+}
+
+/// One limit.
+#[derive(Debug)]
+pub(crate) struct Limit {
+    name: &'static str,
+    hits: IntCounter,
+    throttle: Throttle,
+}
+
+impl Limit {
+    /// `peer` came up against it; `rule` says what that means. One line a second at most is logged.
+    pub(crate) fn hit(&self, peer: IpAddr, rule: &str) {
+        self.hits.inc();
+        if let Some(silent) = self.throttle.speak(Instant::now()) {
+            tracing::info!(%peer, limit = self.name, silent, "{rule}");
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn get(&self) -> u64 {
+        self.hits.get()
+    }
+}
+
+/// One more on a gauge, and one less when dropped.
+#[derive(Debug)]
+pub(crate) struct Gauged(IntGauge);
+
+impl Gauged {
+    pub(crate) fn one(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Gauged {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Metrics {
@@ -93,16 +146,24 @@ impl Metrics {
         for gauge in [&waiting, &connections, &viewers] {
             registry.register(Box::new(gauge.clone()))?;
         }
-        let hits = |limit: &str| limits.get_metric_with_label_values(&[limit]);
+        let limit = |name: &'static str| -> Result<Limit, prometheus::Error> {
+            let hits = limits.get_metric_with_label_values(&[name])?;
+            Ok(Limit { name, hits, throttle: Throttle::default() })
+        };
         let limits = Limits {
-            connections: hits("connections")?,
-            waiting: hits("waiting")?,
-            waiting_per_ip: hits("waiting_per_ip")?,
-            header: hits("header_timeout")?,
-            write: hits("write_timeout")?,
-            handshake: hits("handshake_timeout")?,
-            descriptors: hits("descriptors")?,
-            viewers: hits("viewers")?,
+            connections: limit("connections")?,
+            connections_per_ip: limit("connections_per_ip")?,
+            waiting: limit("waiting")?,
+            waiting_per_ip: limit("waiting_per_ip")?,
+            header: limit("header_timeout")?,
+            write: limit("write_timeout")?,
+            handshake: limit("handshake_timeout")?,
+            tls: limit("tls")?,
+            protocol: limit("protocol")?,
+            chatter: limit("chatter")?,
+            descriptors: limit("descriptors")?,
+            idle: limit("idle")?,
+            viewers: limits.get_metric_with_label_values(&["viewers"])?,
         };
         let cells = (0..KINDS.len() * PROTOCOLS.len() * CODES.len()).map(|_| OnceLock::new()).collect();
         Ok(Self { requests, cells, waiting, connections, viewers, first_byte, limits })

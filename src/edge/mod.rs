@@ -1,11 +1,10 @@
 //! HTTP: what viewers, players and operators talk to.
 //!
 //! ```text
-//!   http, tls, connection   sockets, TLS, limits of a connection, graceful stop
+//!   http, tls, accept, connection, payload   sockets, TLS, limits of a connection, graceful stop
 //!        │ request
 //!        ▼
 //!   handler ── route (pure) ──► live ── blocking (pure) ──► window, catalog of the packager
-//!        │                       │        waiting: how many are held
 //!        │                       └── mpd: rendered once ── tail: a segment while it is made
 //!        ├──► access: who may watch       viewers: an estimate
 //!        ├──► pages (embedded)
@@ -30,6 +29,8 @@ pub mod negotiate;
 pub mod route;
 
 #[cfg(feature = "server")]
+mod accept;
+#[cfg(feature = "server")]
 pub mod admin;
 #[cfg(feature = "server")]
 mod connection;
@@ -48,6 +49,8 @@ mod mpd;
 #[cfg(feature = "server")]
 mod pages;
 #[cfg(feature = "server")]
+mod payload;
+#[cfg(feature = "server")]
 mod respond;
 #[cfg(feature = "server")]
 mod tail;
@@ -57,8 +60,6 @@ pub mod tls;
 mod trace;
 #[cfg(feature = "server")]
 mod viewers;
-#[cfg(feature = "server")]
-mod waiting;
 
 pub use access::MayWatch;
 pub use config::Config;

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 /// `[ingest]`. What each key means stands in `config.toml`.
@@ -15,9 +16,11 @@ pub struct Config {
     pub rtmps: Rtmps,
     /// SRT over UDP. Known, not built yet.
     pub srt: Srt,
-    /// How long a stream waits for its publisher to come back. Known, not used yet.
+    /// How long a stream waits for its publisher to come back.
     #[serde(with = "humantime_serde")]
     pub resume_window: Duration,
+    /// Media kept on disk over a restart, of all streams together. Zero: every stream begins anew after a restart.
+    pub resume_max_bytes: ByteSize,
 }
 
 impl Default for Config {
@@ -27,6 +30,7 @@ impl Default for Config {
             rtmps: Rtmps::default(),
             srt: Srt::default(),
             resume_window: Duration::from_secs(30),
+            resume_max_bytes: ByteSize::gib(1),
         }
     }
 }

@@ -1,8 +1,33 @@
 //! What ingest counts. Handles are made once, so that the path of media looks up no label.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::timeline::{Repair, Repairs};
+use crate::media::peer::Throttle;
+
+/// Why RTMP peers are refused or disconnected, as a label. What is not listed counts as the last.
+const REASONS: [&str; 17] = [
+    "max_connections",
+    "max_per_ip",
+    "descriptors",
+    "handshake",
+    "chunk",
+    "message",
+    "reply",
+    "formats",
+    "command_rate",
+    "timeout",
+    "write_timeout",
+    "track",
+    "bad_name",
+    "unauthorized",
+    "denied",
+    "unavailable",
+    "other",
+];
 
 /// Ingest's metrics, all protocols.
 #[derive(Debug, Clone)]
@@ -18,7 +43,14 @@ pub struct Metrics {
     /// `rillcast_streams_by_health{health}`.
     by_health: IntGaugeVec,
     repairs: Vec<(Repair, IntCounter)>,
-    refused: IntCounterVec,
+    refused: Arc<[Refused; REASONS.len()]>,
+}
+
+/// One reason to refuse: how often, and when it was logged last.
+#[derive(Debug)]
+struct Refused {
+    count: IntCounter,
+    throttle: Throttle,
 }
 
 impl Metrics {
@@ -58,6 +90,9 @@ impl Metrics {
         registry.register(Box::new(rtmp_connections.clone()))?;
         registry.register(Box::new(repairs.clone()))?;
         registry.register(Box::new(refused.clone()))?;
+        let refused = REASONS
+            .map(|reason| Refused { count: refused.with_label_values(&[reason]), throttle: Throttle::default() });
+        let refused = Arc::new(refused);
         let repairs = Repair::ALL.into_iter().map(|kind| (kind, repairs.with_label_values(&[kind.label()]))).collect();
         let metrics = Self { publishers, by_protocol, by_health, bytes, rtmp_connections, repairs, refused };
         metrics.set_health([0; 3]);
@@ -86,9 +121,13 @@ impl Metrics {
         }
     }
 
-    /// A connection was refused or closed; `reason` comes from a fixed set, never from the peer.
-    pub fn refuse(&self, reason: &'static str) {
-        self.refused.with_label_values(&[reason]).inc();
+    /// A connection was refused or closed. Where a log line about that reason may be written now, gives how many were not since the last: one a
+    /// second may, so that a flood of peers is no flood of lines.
+    pub fn refuse(&self, reason: &'static str) -> Option<u64> {
+        let index = REASONS.iter().position(|known| *known == reason).unwrap_or(REASONS.len() - 1);
+        let refused = self.refused.get(index)?;
+        refused.count.inc();
+        refused.throttle.speak(Instant::now())
     }
 }
 
@@ -104,7 +143,7 @@ mod tests {
         repairs.add(Repair::Jump, 0);
         repairs.add(Repair::Jump, 0);
         metrics.add_repairs(&repairs);
-        metrics.refuse("protocol");
+        assert_eq!((metrics.refuse("chunk"), metrics.refuse("chunk"), metrics.refuse("new")), (Some(0), None, Some(0)));
         let families = registry.gather();
         let total: f64 = families
             .iter()
@@ -113,6 +152,10 @@ mod tests {
             .map(|metric| metric.get_counter().get_value())
             .sum();
         assert_eq!(total, 2.0);
+        let refused = families.iter().find(|family| family.name() == "rillcast_rtmp_refused_total").unwrap();
+        assert_eq!(refused.get_metric().len(), REASONS.len(), "every reason is there from the start");
+        let total: f64 = refused.get_metric().iter().map(|metric| metric.get_counter().get_value()).sum();
+        assert_eq!(total, 3.0);
         assert!(Metrics::register(&registry).is_err(), "names are registered once");
     }
 }

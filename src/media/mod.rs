@@ -5,6 +5,7 @@
 //!   time     timescales, media time, wall-clock time as a value, unwrapping of 32-bit clocks
 //!   name     APP/NAME, epochs, rendition ids
 //!   limits   what a publisher may bring at most
+//!   peer     peers by their addresses: how many places each may take
 //!   track    one elementary stream: codec and timescale
 //!   access_unit, slab   one coded picture or audio frame, and the memory it arrives in
 //!   report   what is known of the way from a publisher to here
@@ -17,6 +18,7 @@ pub mod access_unit;
 pub mod codec;
 pub mod limits;
 pub mod name;
+pub mod peer;
 pub mod reader;
 pub mod report;
 pub mod slab;

@@ -96,7 +96,7 @@ pub struct AudioReport {
     pub bitrate: Option<u64>,
     /// Bits a second as the publisher announced them.
     pub bitrate_target: Option<u64>,
-    /// Spread of arrival against the timestamps, in milliseconds.
+    /// Spread of arrival against the timestamps, in milliseconds. Sound is read with the picture behind it, so that the distance of two pictures is in it.
     pub jitter_ms: u64,
     /// Media time that is missing, in milliseconds, a total.
     pub dropped_ms: u64,

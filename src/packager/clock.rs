@@ -27,6 +27,11 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    /// A clock that was known before, by its offset.
+    pub(super) fn at(offset: i64) -> Self {
+        Self { offset: Some(offset), ..Self::default() }
+    }
+
     /// An access unit presented at `media_micros` arrived at `now`.
     pub(super) fn observe(&mut self, media_micros: i64, now: WallTime) {
         let offset = now.micros().saturating_sub(media_micros);

@@ -26,6 +26,8 @@ pub struct Config {
     pub window: Duration,
     /// Payload and headers kept per stream.
     pub max_bytes: ByteSize,
+    /// The same of all streams together.
+    pub max_total_bytes: ByteSize,
     /// Refuse publishers whose key frames are too far apart for every segment to begin with one.
     pub require_keyframes: bool,
 }
@@ -39,6 +41,7 @@ impl Default for Config {
             part_hold_back: None,
             window: Duration::from_secs(16),
             max_bytes: ByteSize::mib(64),
+            max_total_bytes: ByteSize::gib(2),
             require_keyframes: false,
         }
     }
@@ -88,6 +91,9 @@ impl Config {
         if self.max_bytes < ByteSize::mib(1) {
             return Err("packager.max_bytes must be at least 1MiB".into());
         }
+        if self.max_total_bytes < self.max_bytes {
+            return Err("packager.max_total_bytes must be at least packager.max_bytes".into());
+        }
         Ok(())
     }
 }
@@ -116,6 +122,7 @@ mod tests {
             ),
             (Config { window: Duration::from_secs(3600), ..Config::default() }, "packager.window"),
             (Config { max_bytes: ByteSize::b(1), ..Config::default() }, "packager.max_bytes"),
+            (Config { max_total_bytes: ByteSize::mib(63), ..Config::default() }, "packager.max_total_bytes"),
         ] {
             assert!(change.validate().is_err_and(|why| why.starts_with(key)), "{key}");
         }

@@ -10,23 +10,27 @@
 //! comes out as a new [`Window`] in a watch cell. Viewers never talk to the publisher: they look at the newest window, or wait on the cell.
 
 mod life;
+mod restart;
+mod stream;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
-use tokio::sync::watch;
 
 use self::life::Life;
 pub use self::life::{Publisher, TrackWriter};
-use super::presentation::{self, Changes};
+pub use self::restart::Shelf;
+use self::stream::Seat;
+pub use self::stream::{State, Stream};
+use super::presentation;
 use super::sequence::Sequences;
-use super::{Catalog, Config, Presentation, Window};
-use crate::media::{Epoch, RenditionId, StreamName, WallTime};
+use super::{Config, Presentation};
+use crate::media::{Epoch, StreamName, WallTime};
 
 /// A running publisher that has brought nothing for so long is taken for dead by the next one with the same credential.
 const SILENT_MICROS: i64 = 2_000_000;
@@ -73,6 +77,11 @@ pub enum PublishError {
     /// The server's limit on streams is reached.
     #[error("this server carries {0} streams already, its limit")]
     TooManyStreams(usize),
+    /// The server's limit on media kept is reached.
+    #[error(
+        "this server keeps as much media as it may, {0} (packager.max_total_bytes); try again when another stream has ended"
+    )]
+    NoMemory(bytesize::ByteSize),
     /// Sequence numbers could not be reserved. The cause names files, which is for the log and not for the publisher.
     #[error("the server cannot store sequence numbers; its log says why")]
     Storage(#[from] std::io::Error),
@@ -114,6 +123,7 @@ struct Hits {
     segment_bytes: IntCounter,
     window_bytes: IntCounter,
     numbers: IntCounter,
+    total_bytes: IntCounter,
 }
 
 impl Metrics {
@@ -143,6 +153,7 @@ impl Metrics {
             segment_bytes: hits.with_label_values(&["segment_bytes"]),
             window_bytes: hits.with_label_values(&["window_bytes"]),
             numbers: hits.with_label_values(&["numbers"]),
+            total_bytes: hits.with_label_values(&["total_bytes"]),
         };
         registry.register(Box::new(part_delay.clone()))?;
         registry.register(Box::new(part_publish.clone()))?;
@@ -193,145 +204,6 @@ struct Listed {
     stream: Arc<Stream>,
     /// What publishers write to; `None` while its numbers are being reserved.
     life: Option<Arc<Life>>,
-}
-
-/// Whether a stream has a publisher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// It is being published.
-    Live,
-    /// Nobody publishes it; somebody may yet.
-    Waiting,
-    /// It is over.
-    Ended,
-}
-
-/// One epoch of a stream (live, waiting, or ended a short while ago), as viewers see it.
-#[derive(Debug)]
-pub struct Stream {
-    name: StreamName,
-    epoch: Epoch,
-    seat: Mutex<Seat>,
-    /// Counts publishers; the newest one's turn it is.
-    turn: AtomicU64,
-    /// When media came last, Unix microseconds.
-    last_media: AtomicI64,
-    /// Which turn must end, and why.
-    stop: watch::Sender<Option<(u64, String)>>,
-    catalog: watch::Sender<Arc<Catalog>>,
-    windows: RwLock<BTreeMap<RenditionId, watch::Sender<Arc<Window>>>>,
-    kept: Kept,
-}
-
-/// One stream's share of `rillcast_media_bytes`, given back with the stream.
-#[derive(Debug)]
-struct Kept {
-    gauge: IntGauge,
-    bytes: AtomicI64,
-}
-
-impl Kept {
-    fn set(&self, bytes: usize) {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.gauge.add(bytes - self.bytes.swap(bytes, Ordering::Relaxed));
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.gauge.sub(*self.bytes.get_mut());
-    }
-}
-
-/// Who publishes, or did last.
-#[derive(Debug)]
-struct Seat {
-    info: PublisherInfo,
-    taken: bool,
-}
-
-impl Stream {
-    fn new(name: StreamName, epoch: Epoch, info: PublisherInfo, catalog: Arc<Catalog>, kept: IntGauge) -> Self {
-        Self {
-            name,
-            epoch,
-            last_media: AtomicI64::new(info.since.micros()),
-            seat: Mutex::new(Seat { info, taken: true }),
-            turn: AtomicU64::new(0),
-            stop: watch::Sender::new(None),
-            catalog: watch::Sender::new(catalog),
-            windows: RwLock::default(),
-            kept: Kept { gauge: kept, bytes: AtomicI64::new(0) },
-        }
-    }
-
-    /// APP/NAME.
-    pub fn name(&self) -> &StreamName {
-        &self.name
-    }
-
-    /// The life that this is; it never changes, a new life is a new `Stream`.
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
-    /// Who brings it, or did last.
-    pub fn publisher(&self) -> PublisherInfo {
-        self.seat.lock().info.clone()
-    }
-
-    /// Whether it has a publisher.
-    pub fn state(&self) -> State {
-        match (self.has_ended(), self.seat.lock().taken) {
-            (true, _) => State::Ended,
-            (false, true) => State::Live,
-            (false, false) => State::Waiting,
-        }
-    }
-
-    /// Sends the publisher away; it is told `words`. The stream waits for another one.
-    pub fn stop(&self, words: impl Into<String>) {
-        self.stop.send_replace(Some((self.turn.load(Ordering::Acquire), words.into())));
-    }
-
-    /// Watches renditions, rates, periods and the end.
-    pub fn catalog(&self) -> watch::Receiver<Arc<Catalog>> {
-        self.catalog.subscribe()
-    }
-
-    /// Nobody publishes it any more, and nobody will.
-    pub fn has_ended(&self) -> bool {
-        self.catalog.borrow().ended
-    }
-
-    /// Watches one rendition. `None` where there is no such rendition (yet).
-    pub fn window(&self, id: RenditionId) -> Option<watch::Receiver<Arc<Window>>> {
-        self.windows.read().get(&id).map(watch::Sender::subscribe)
-    }
-
-    /// The newest window of every rendition, video first.
-    pub fn windows(&self) -> Vec<Arc<Window>> {
-        self.windows.read().values().map(|cell| cell.borrow().clone()).collect()
-    }
-
-    fn publish(&self, changes: Changes) {
-        if !changes.windows.is_empty() {
-            self.kept.set(changes.bytes);
-        }
-        // What is announced must be known before it can be asked for.
-        if let Some(catalog) = changes.catalog {
-            self.catalog.send_replace(catalog);
-        }
-        for window in changes.windows {
-            let id = window.rendition.id;
-            let _ = window.published.set(std::time::Instant::now());
-            if let Some(cell) = self.windows.read().get(&id) {
-                cell.send_replace(window);
-                continue;
-            }
-            self.windows.write().insert(id, watch::Sender::new(window));
-        }
-    }
 }
 
 impl Registry {
@@ -438,6 +310,21 @@ impl Registry {
         Ok(Some(Publisher::new(life, turn)))
     }
 
+    /// Whether all streams together keep as much media as they may.
+    fn is_full(&self) -> bool {
+        u64::try_from(self.metrics.media_bytes.get()).is_ok_and(|kept| kept >= self.config.max_total_bytes.as_u64())
+    }
+
+    /// What one stream may keep: its share of what all may, where they keep too much; at least a mebibyte, some seconds of sound.
+    fn share(&self) -> bytesize::ByteSize {
+        if !self.is_full() {
+            return self.config.max_bytes;
+        }
+        let streams = u64::try_from(self.streams.read().len()).unwrap_or(u64::MAX);
+        let share = self.config.max_total_bytes.as_u64() / streams.max(1);
+        self.config.max_bytes.min(bytesize::ByteSize::b(share).max(bytesize::ByteSize::mib(1)))
+    }
+
     /// Takes an ended stream off the list, unless another life has taken its place.
     fn remove(&self, stream: &Arc<Stream>) {
         let mut streams = self.streams.write();
@@ -474,6 +361,10 @@ impl<'a> Place<'a> {
         if streams.len() >= registry.limits.max_streams && !streams.contains_key(&stream.name) {
             registry.metrics.hits.streams.inc();
             return Err(PublishError::TooManyStreams(registry.limits.max_streams));
+        }
+        if registry.is_full() {
+            registry.metrics.hits.total_bytes.inc();
+            return Err(PublishError::NoMemory(registry.config.max_total_bytes));
         }
         streams.insert(stream.name.clone(), Listed { stream: Arc::clone(stream), life: None });
         Ok(Self { registry, stream, kept: false })
@@ -538,6 +429,66 @@ mod tests {
         }
         let since = Epoch::starting(since);
         assert_eq!(epochs, [since, since.next(), since.next().next()]);
+    }
+
+    /// A disk that reserves no more numbers must end the stream rather than let its numbers be used twice.
+    #[tokio::test]
+    async fn a_publisher_that_outruns_the_reserved_numbers_is_sent_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::new(Arc::default(), Sequences::new(folder.path()), limits(), Metrics::for_test());
+        let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
+        let info = PublisherInfo { protocol: "rtmp", peer, since: now(), holder: "test".into() };
+        let mut publisher = registry.publish("live/me".parse().unwrap(), info, Takeover::default()).await.unwrap();
+        std::fs::remove_dir_all(folder.path().join("sequences")).unwrap();
+        std::fs::write(folder.path().join("sequences"), "no folder any more").unwrap();
+        let mut writer = publisher.add_track(init(Kind::Video, 0).track.clone()).unwrap();
+        let mut write = |number: i64| {
+            let (dts, data) = (number * 180_000, [0; 4][..].into());
+            writer.write(AccessUnit { dts, pts: dts, sync: true, captions: false, data }, now())
+        };
+        let refused = (0..2_000).find_map(|number| Some((number, write(number).err()?)));
+        let (number, error) = refused.expect("1,000 numbers were reserved");
+        assert!(matches!(error, WriteError::TooFast), "{error}");
+        assert!((990..=1_001).contains(&number), "segment {number}");
+        assert_eq!(registry.metrics.hits.numbers.get(), 1);
+        let last = publisher.stream().windows()[0].open_msn;
+        assert!(last <= 1_000, "no number is shown that is not reserved: {last}");
+    }
+
+    #[tokio::test]
+    async fn all_streams_together_keep_what_they_may() {
+        let folder = tempfile::tempdir().unwrap();
+        let total = bytesize::ByteSize::mib(4);
+        let config = Config { max_bytes: total, max_total_bytes: total, ..Config::default() };
+        let limits = Limits { max_streams: 9, ..limits() };
+        let registry = Registry::new(Arc::new(config), Sequences::new(folder.path()), limits, Metrics::for_test());
+        let publish = async |name: &str| {
+            let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
+            let info = PublisherInfo { protocol: "rtmp", peer, since: now(), holder: "test".into() };
+            registry.publish(name.parse().unwrap(), info, Takeover::default()).await
+        };
+        let track = init(Kind::Audio, 0).track.clone();
+        let samples = i64::from(track.timescale.hz()) / 50;
+        let mut publishers = vec![publish("live/one").await.unwrap(), publish("live/two").await.unwrap()];
+        let mut writers: Vec<_> = publishers.iter_mut().map(|it| it.add_track(track.clone()).unwrap()).collect();
+        // 400 kB/s each: together twice the total within a window.
+        for number in 0..2_000 {
+            for writer in &mut writers {
+                let (dts, data) = (number * samples, vec![0; 8_000][..].into());
+                writer.write(AccessUnit { dts, pts: dts, sync: true, captions: false, data }, now()).unwrap();
+            }
+            let kept = registry.metrics.media_bytes.get();
+            assert!(kept < 5 << 20, "{kept} bytes are kept");
+            if registry.is_full() {
+                let refused = publish("live/three").await;
+                assert!(matches!(refused, Err(PublishError::NoMemory(limit)) if limit == total));
+            }
+        }
+        assert!(registry.metrics.hits.total_bytes.get() > 0);
+        for stream in registry.streams() {
+            assert!(stream.windows()[0].segments.len() > 1, "each has its share");
+        }
+        drop((writers, publishers));
     }
 
     #[tokio::test]

@@ -9,6 +9,8 @@
 //!                                      └──► playlist::{hls_multivariant, dash, hls_media} ─┘  rendered once, shared
 //! ```
 //!
+//! Over a restart of the server a presentation is a file: `saved` says what it looks like, `live::restart` where it lies.
+//!
 //! Not here: protocols that bring access units (`ingest`), HTTP (`edge`).
 //!
 //! Specifications: ISO/IEC 23000-19 (CMAF), ISO/IEC 14496-12, RFC 8216bis-22, ISO/IEC 23009-1.
@@ -27,6 +29,7 @@ pub mod presentation;
 mod presentation_tests;
 #[cfg(any(test, fuzzing))]
 pub mod rules;
+pub mod saved;
 mod segmenter;
 #[cfg(feature = "server")]
 pub mod sequence;

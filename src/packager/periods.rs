@@ -130,6 +130,12 @@ impl Periods {
         }
     }
 
+    /// Periods of before, all of them closed, none shown for the first time. The next one is numbered past the last.
+    pub fn taken_up(zero: WallTime, list: Vec<Period>) -> Self {
+        let next_id = list.last().map_or(0, |last| last.id + 1);
+        Self { list: list.into(), ..Self::new(zero, next_id) }
+    }
+
     /// The leader's segment begins; to be called before any rendition has a part of it. Returns where the segment is predicted to end when
     /// the period is a low-latency one; [`announced`](Self::announced) then says the same for each rendition in its own ticks.
     pub fn segment_begins(&mut self, begin: &Begin<'_>) -> Option<MediaTime> {

@@ -14,6 +14,7 @@ mod changes;
 mod cuts;
 mod rates;
 mod resume;
+mod saving;
 mod start;
 
 use std::collections::VecDeque;
@@ -55,7 +56,9 @@ pub enum Error {
     #[error("key frames must come at least every {0} s; set the encoder's key frame interval to 2 s")]
     KeyFramesTooFar(u64),
     /// One segment would exceed the stream's memory.
-    #[error("the bit rate is too high: one segment exceeds half of packager.max_bytes ({0})")]
+    #[error(
+        "the bit rate is too high: one segment exceeds half of packager.max_bytes, or of what is left of packager.max_total_bytes ({0})"
+    )]
     BitRateTooHigh(bytesize::ByteSize),
 }
 
@@ -96,6 +99,8 @@ pub struct Presentation {
     catalog_due: bool,
     /// Segments that `packager.max_bytes` has pushed out and nobody was told of.
     evicted: u64,
+    /// What may be kept: `packager.max_bytes`, or this stream's share where all streams keep too much together.
+    most: bytesize::ByteSize,
     ended: bool,
 }
 
@@ -122,6 +127,7 @@ impl Presentation {
     pub fn new(config: Arc<Config>, epoch: Epoch, first: Sequence) -> Self {
         let start = WallTime::from_micros(i64::try_from(epoch.millis()).unwrap_or(0).saturating_mul(1_000));
         Self {
+            most: config.max_bytes,
             config,
             epoch,
             tracks: Vec::new(),
@@ -264,8 +270,10 @@ impl Presentation {
         let scale = entry.segmenter.timescale();
         let cut = self.cuts.iter().find(|cut| cut.msn == due).filter(|cut| leads || time >= cut.time(id, scale));
         let before = entry.segmenter.discontinuity_sequence();
+        // A tag counts one. Who has missed some that the others had (it ended segments by itself meanwhile) follows one at a time.
+        let counted = |theirs: u64| theirs.clamp(before, before.saturating_add(1));
         let opening = if let Some(cut) = cut.filter(|cut| !breaks || cut.opening.discontinuity_sequence > before) {
-            let discontinuity_sequence = cut.opening.discontinuity_sequence.max(before);
+            let discontinuity_sequence = counted(cut.opening.discontinuity_sequence);
             Some(Opening { discontinuity_sequence, ..cut.opening(id) })
         } else if breaks {
             if before > self.next.discontinuity {
@@ -273,11 +281,14 @@ impl Presentation {
                 entry.undecodable += 1;
                 return Ok(());
             }
-            self.discontinuity_due = true;
-            let discontinuity_sequence = self.next.discontinuity + 1;
+            let discontinuity_sequence = before + 1;
+            self.discontinuity_due |= discontinuity_sequence > self.next.discontinuity;
             Some(Opening { discontinuity_sequence, clock_offset: self.clock.offset(), announced: None })
         } else if !leads && must_end {
-            Some(Opening { discontinuity_sequence: before, clock_offset: self.clock.offset(), announced: None })
+            let theirs =
+                self.cuts.iter().find(|cut| cut.msn == due).map_or(before, |cut| cut.opening.discontinuity_sequence);
+            let discontinuity_sequence = counted(theirs);
+            Some(Opening { discontinuity_sequence, clock_offset: self.clock.offset(), announced: None })
         } else {
             None
         };
@@ -304,11 +315,16 @@ impl Presentation {
         self.tracks.iter().map(|entry| entry.segmenter.bytes().0).sum()
     }
 
+    /// Keeps no more than `share` from the next access unit on, where that is less than `packager.max_bytes`.
+    pub fn limit_memory(&mut self, share: bytesize::ByteSize) {
+        self.most = self.config.max_bytes.min(share);
+    }
+
     fn check_memory(&mut self) -> Result<(), Error> {
-        let most = usize::try_from(self.config.max_bytes.as_u64()).unwrap_or(usize::MAX);
+        let most = usize::try_from(self.most.as_u64()).unwrap_or(usize::MAX);
         loop {
             if self.tracks.iter().any(|entry| entry.segmenter.bytes().1 > most / 2) {
-                return Err(Error::BitRateTooHigh(self.config.max_bytes));
+                return Err(Error::BitRateTooHigh(self.most));
             }
             if self.bytes() <= most {
                 return Ok(());

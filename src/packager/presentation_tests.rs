@@ -78,9 +78,10 @@ fn the_window_lists_what_was_configured_and_keeps_what_left_it() {
 
 /// Sound of `sample_rate` whose frames have `frame_samples`, alone for 20 s.
 fn sound_alone(sample_rate: u32, frame_samples: u32) -> Arc<Window> {
-    let mut track = mp3_track(sample_rate);
+    let mut track = mp3_track(48_000);
+    track.timescale = Timescale::new(sample_rate).expect("not zero");
     if let Format::Mp3(config) = &mut track.format {
-        config.frame_samples = frame_samples;
+        (config.sample_rate, config.frame_samples) = (sample_rate, frame_samples);
     }
     let mut simulation = Simulation::new(Config::default());
     let (scale, id) = (track.timescale, simulation.add(track));

@@ -3,6 +3,8 @@
 //! A sample's duration is known when the next access unit arrives, so one access unit is always held back; that, and nothing else, is
 //! the delay of this module. Where a segment ends is decided outside (`presentation`), because all tracks of a stream are cut together.
 
+mod saving;
+
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};

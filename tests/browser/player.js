@@ -14,6 +14,15 @@ function load(library) {
   });
 }
 
+// As docs/players.md says: a server that is restarted refuses connections for some seconds, which hls.js by itself takes for the end.
+const again = (times, codes) => ({
+  maxNumRetry: times, retryDelayMs: 500, maxRetryDelayMs: 500, backoff: "linear",
+  shouldRetry: (policy, count, isTimeout, response, usual) => usual || (count < policy.maxNumRetry && codes.includes(response?.code)),
+});
+const patient = (firstByteMs, codes = [0]) => ({
+  default: { maxTimeToFirstByteMs: firstByteMs, maxLoadTimeMs: 20000, timeoutRetry: again(4, codes), errorRetry: again(60, codes) },
+});
+
 const players = {
   async hls() {
     await load("hls.js");
@@ -23,9 +32,25 @@ const players = {
       maxLiveSyncPlaybackRate: 1.2,
       // hls.js 1.7.4 can wedge itself when it sets MediaSource.duration while it appends; see web/public/assets/live.js.
       liveDurationInfinity: true,
+      // After a crash there is nothing to play before the publisher is back.
+      manifestLoadPolicy: patient(10000, [0, 404]),
+      playlistLoadPolicy: patient(16000),
+      fragLoadPolicy: patient(10000),
     });
-    hls.on(window.Hls.Events.ERROR, (_, data) => { if (data.fatal) fatal(`hls.js: ${data.type} ${data.details} ${data.response?.code ?? ""}`); });
+    hls.on(window.Hls.Events.ERROR, (_, data) => {
+      // After a crash the epoch is another one; only the multivariant playlist knows its name.
+      if (data.response?.code === 404 && ["levelLoadError", "audioTrackLoadError"].includes(data.details)) return hls.loadSource(url);
+      if (data.fatal) fatal(`hls.js: ${data.type} ${data.details} ${data.response?.code ?? ""}`);
+    });
     hls.on(window.Hls.Events.MANIFEST_PARSED, () => video.play());
+    // hls.js 1.7.4 jumps over gaps that it has met one by one, and not over those that it finds in the first playlist after an outage.
+    hls.on(window.Hls.Events.BUFFER_APPENDED, () => {
+      const { buffered, currentTime, readyState, seeking } = video;
+      if (readyState > 2 || seeking) return;
+      for (let i = 0; i < buffered.length; i++) {
+        if (buffered.start(i) > currentTime + 0.1) return void (video.currentTime = buffered.start(i) + 0.05);
+      }
+    });
     window.ownLatency = () => hls.latency || null;
     hls.loadSource(url);
     hls.attachMedia(video);
@@ -47,7 +72,11 @@ const players = {
     await load("dash.js");
     const player = window.dashjs.MediaPlayer().create();
     window.playerVersion = player.getVersion();
-    player.updateSettings({ streaming: { liveCatchup: { enabled: true } } });
+    // As docs/players.md says, for a server that is restarted. In low latency dash.js asks five times as often, ten times as quickly: for 0.75 s.
+    const times = 40;
+    const retryAttempts = { MPD: times, MediaSegment: times, InitializationSegment: times, lowLatencyMultiplyFactor: 1 };
+    const retryIntervals = { MPD: 500, MediaSegment: 500, InitializationSegment: 500, lowLatencyReductionFactor: 1 };
+    player.updateSettings({ streaming: { liveCatchup: { enabled: true }, retryAttempts, retryIntervals } });
     player.on("error", (event) => fatal(`dash.js: ${event.error?.code} ${event.error?.message}`));
     player.initialize(video, url, true);
     window.ownLatency = () => player.getCurrentLiveLatency() || null;

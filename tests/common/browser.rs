@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::link::Link;
 use super::media::{browser_folder, text};
 use super::process::Process;
 
@@ -57,7 +58,17 @@ impl Browser {
     /// As [`Browser::open`], with further options of `play.mjs`: window size, theme.
     #[track_caller]
     pub fn open_as(player: Player, url: &str, autoplay: bool, options: &[&str]) -> Self {
-        let mut command = Command::new("node");
+        Self::open_by(Command::new("node"), player, url, autoplay, options)
+    }
+
+    /// As [`Browser::open`], on the far side of a bad line.
+    #[track_caller]
+    pub fn open_behind(link: &Link, player: Player, url: &str) -> Self {
+        Self::open_by(link.command("node"), player, url, true, &[])
+    }
+
+    #[track_caller]
+    fn open_by(mut command: Command, player: Player, url: &str, autoplay: bool, options: &[&str]) -> Self {
         command.current_dir(browser_folder()).args(["play.mjs", "--player", player.name(), "--url", url]);
         command.args(["--autoplay", if autoplay { "allowed" } else { "refused" }]);
         command.args(options);

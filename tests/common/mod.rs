@@ -13,6 +13,7 @@ pub mod busy;
 pub mod clock;
 pub mod crafted;
 pub mod http;
+pub mod link;
 pub mod media;
 pub mod process;
 pub mod publisher;

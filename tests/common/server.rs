@@ -15,11 +15,17 @@ use super::wait_for;
 /// A fresh server listens well before this even on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
+/// `edge.shutdown_grace`, and what a busy machine adds.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// Among the overrides, no key of the server but how many files it may open.
+pub const OPEN_FILES: &str = "TEST_OPEN_FILES";
+
 /// A running `rillcast serve`, ended when dropped.
 pub struct Server {
     process: Process,
     data: TempDir,
     ports: Value,
+    overrides: Vec<(String, String)>,
 }
 
 impl Server {
@@ -33,6 +39,7 @@ impl Server {
     #[track_caller]
     pub fn start_with(overrides: &[(&str, &str)]) -> Self {
         let data = TempDir::with_prefix("rillcast-test-").expect("the temporary folder is writable");
+        let overrides = overrides.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
         Self::start_in(data, overrides)
     }
 
@@ -43,10 +50,22 @@ impl Server {
     }
 
     #[track_caller]
-    fn start_in(data: TempDir, overrides: &[(&str, &str)]) -> Self {
+    fn start_in(data: TempDir, overrides: Vec<(String, String)>) -> Self {
+        let (process, ports) = Self::launch(&data, &overrides);
+        Self { process, data, ports, overrides }
+    }
+
+    #[track_caller]
+    fn launch(data: &TempDir, overrides: &[(String, String)]) -> (Process, Value) {
         let ports_file = data.path().join("ports.json");
         let _ = std::fs::remove_file(&ports_file);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rillcast"));
+        // The limit is the hard one, which the server cannot raise.
+        let open_files =
+            overrides.iter().find(|(key, _)| *key == OPEN_FILES).map(|(_, count)| format!("--nofile={count}"));
+        let mut command = Command::new(if open_files.is_some() { "prlimit" } else { env!("CARGO_BIN_EXE_rillcast") });
+        if let Some(open_files) = open_files {
+            command.args([&open_files, env!("CARGO_BIN_EXE_rillcast")]);
+        }
         command
             .arg("serve")
             .arg("--ports-file")
@@ -62,7 +81,7 @@ impl Server {
             .env("RILLCAST__TELEMETRY__LISTEN", "127.0.0.1:0")
             // Most tests look at how a stream ends, and end it by stopping its publisher.
             .env("RILLCAST__INGEST__RESUME_WINDOW", "0s")
-            .envs(overrides.iter().copied());
+            .envs(overrides.iter().map(|(key, value)| (key, value)));
         let mut process = Process::start("rillcast", &mut command);
         let ports = wait_for("the server's ports file", START_LIMIT, || {
             if let Some(status) = process.ended() {
@@ -72,7 +91,34 @@ impl Server {
             let text = std::fs::read_to_string(&ports_file).ok()?;
             Some(serde_json::from_str(&text).expect("the ports file is JSON"))
         });
-        Self { process, data, ports }
+        (process, ports)
+    }
+
+    /// Ends this server as an operator does, and waits until it has.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.process.signal("TERM");
+        let status = self.process.wait(STOP_LIMIT);
+        assert!(status.success(), "it ended with {status}:\n{}", self.log());
+    }
+
+    /// Ends it as a crash does.
+    pub fn crash(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again after [`Server::stop`] or [`Server::crash`], with the same data and configuration, and on the same ports.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        let keys = [
+            ("rtmp", "RILLCAST__INGEST__RTMP__LISTEN"),
+            ("http", "RILLCAST__EDGE__HTTP"),
+            ("https", "RILLCAST__EDGE__HTTPS"),
+            ("admin", "RILLCAST__TELEMETRY__LISTEN"),
+        ];
+        let mut overrides = self.overrides.clone();
+        overrides.extend(keys.map(|(name, key)| (key.to_owned(), self.port(name).to_string())));
+        (self.process, self.ports) = Self::launch(&self.data, &overrides);
     }
 
     /// Ends this server without mercy and starts another on the same data, as after a crash. The ports are new.
@@ -80,7 +126,7 @@ impl Server {
     pub fn crash_and_restart(mut self) -> Self {
         self.process.kill();
         let Self { data, .. } = self;
-        Self::start_in(data, &[])
+        Self::start_in(data, Vec::new())
     }
 
     #[track_caller]
@@ -167,6 +213,11 @@ impl Server {
     /// The server's process, for signals and `/proc`.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Its process id, for reading `/proc`.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// What it has logged so far.

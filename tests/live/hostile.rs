@@ -1,7 +1,18 @@
 //! What peers should not do, over real sockets: it costs them their own connection, and the stream beside it nothing.
 
+mod api;
 mod canary;
+mod clock;
+mod h2;
+mod http1;
+mod http2;
+mod media;
 pub(super) mod peer;
+mod playlists;
+mod resources;
+mod rows;
+mod rtmp;
+mod tls;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};

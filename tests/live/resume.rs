@@ -1,4 +1,4 @@
-//! What viewers have of a publisher that goes away: gaps, the same numbers when it is back, and an honest end when it is not.
+//! What viewers have of a publisher or a server that goes away: gaps, the same numbers when it is back, and an honest end when it is not.
 
 use std::time::{Duration, Instant};
 
@@ -153,4 +153,132 @@ fn a_frozen_publisher_is_taken_over_from_and_a_live_one_is_not() {
     assert_ne!(peer(&server), running);
     let text = http::get(server.http(), &video).text();
     assert!(!text.contains("#EXT-X-ENDLIST") && !text.contains("#EXT-X-DISCONTINUITY\n"), "{text}");
+}
+
+/// Everything that a playlist names: inits and whole segments.
+fn files(server: &Server, playlist: &str) -> Vec<(String, Vec<u8>)> {
+    let text = server.get(playlist).text();
+    let (folder, _) = playlist.rsplit_once('/').expect("a path");
+    let mut gap = false;
+    let mut files = Vec::new();
+    for line in text.lines() {
+        gap |= line == "#EXT-X-GAP";
+        let init = line.strip_prefix("#EXT-X-MAP:URI=\"").and_then(|rest| rest.split('"').next());
+        let segment = (!line.starts_with('#') && !line.is_empty()).then_some(line);
+        if segment.is_some() && std::mem::take(&mut gap) {
+            continue;
+        }
+        for name in init.into_iter().chain(segment) {
+            let file = server.get(&format!("{folder}/{name}"));
+            assert_eq!(file.status, 200, "{name} of\n{text}");
+            files.push((name.to_owned(), file.body));
+        }
+    }
+    files
+}
+
+#[test]
+fn a_restarted_server_serves_the_last_window_and_goes_on_with_it() {
+    let mut server = Server::resuming("30s");
+    let publisher = Publisher::ffmpeg_looping(&server.publish_url("show"), &Source::default());
+    server.wait_live("show", 3);
+    let (video, audio) = (rendition(&server, "/v0/"), rendition(&server, "/a0/"));
+    let before: Vec<_> = [&video, &audio].map(|uri| files(&server, uri)).into_iter().flatten().collect();
+    let numbers = next(&server.get(&video).text());
+    let mpd = server.get("/live/show/manifest.mpd").text();
+    server.stop();
+    publisher.cut();
+    assert!(server.data().join("data/resume/live/show.window").exists());
+    server.start_again();
+
+    assert_eq!(server.stream("show").map(|stream| stream["state"].clone()), Some("waiting".into()));
+    assert_eq!((rendition(&server, "/v0/"), rendition(&server, "/a0/")), (video.clone(), audio.clone()));
+    let after: Vec<_> = [&video, &audio].map(|uri| files(&server, uri)).into_iter().flatten().collect();
+    assert!(before.len() > 6);
+    for (name, body) in &before {
+        assert!(after.iter().any(|(other, bytes)| other == name && bytes == body), "{name} is there, and the same");
+    }
+    let waiting = server.get(&video).text();
+    assert!(next(&waiting) >= numbers && !waiting.contains("ENDLIST") && waiting.contains("PRELOAD-HINT"), "{waiting}");
+    let attribute = |text: &str, name: &str| {
+        let (_, rest) = text.split_once(&format!("{name}=\"")).unwrap_or_else(|| panic!("no {name}:\n{text}"));
+        rest.split('"').next().map(str::to_owned)
+    };
+    let resumed = server.get("/live/show/manifest.mpd").text();
+    assert_eq!(attribute(&resumed, "availabilityStartTime"), attribute(&mpd, "availabilityStartTime"));
+    assert!(attribute(&resumed, "publishTime") >= attribute(&mpd, "publishTime"), "{resumed}\n{mpd}");
+    assert!(resumed.contains("<Period id=\"p0\""), "{resumed}");
+
+    let _back = Publisher::ffmpeg_looping(&server.publish_url("show"), &Source::default());
+    for uri in [&video, &audio] {
+        let playlist = wait_for("media behind the gaps", PATIENCE, || {
+            let text = server.get(uri).text();
+            let (_, behind) = text.rsplit_once("#EXT-X-GAP")?;
+            (behind.matches("#EXTINF:").count() > 1).then(|| text.clone())
+        });
+        assert!(next(&playlist) > numbers, "{playlist}");
+        assert!(!playlist.contains("#EXT-X-DISCONTINUITY\n"), "the encoder is the same:\n{playlist}");
+        assert!(playlist.contains("init-0.mp4") && !playlist.contains("init-1.mp4"), "{playlist}");
+    }
+    assert_eq!(server.stream("show").map(|stream| stream["state"].clone()), Some("live".into()));
+    assert!(!server.data().join("data/resume").exists(), "what was taken up is gone from the disk");
+}
+
+#[test]
+fn after_a_restart_that_nobody_comes_back_from_the_playlist_ends() {
+    let mut server = Server::resuming("6s");
+    let publisher = Publisher::ffmpeg_looping(&server.publish_url("show"), &Source::default());
+    server.wait_live("show", 2);
+    let video = rendition(&server, "/v0/");
+    server.stop();
+    let stopped = Instant::now();
+    publisher.cut();
+    server.start_again();
+    assert_eq!(server.stream("show").map(|stream| stream["state"].clone()), Some("waiting".into()));
+    wait_for("the end", PATIENCE, || server.get(&video).text().contains("#EXT-X-ENDLIST").then_some(()));
+    let waited = stopped.elapsed();
+    assert!(
+        waited > Duration::from_secs(4) && waited < Duration::from_secs(9),
+        "the wait goes on where it was: {waited:?}"
+    );
+}
+
+#[test]
+fn after_a_crash_the_stream_begins_anew_and_its_numbers_go_on() {
+    let mut server = Server::resuming("30s");
+    let publisher = Publisher::ffmpeg_looping(&server.publish_url("show"), &Source::default());
+    server.wait_live("show", 2);
+    let video = rendition(&server, "/v0/");
+    let before = next(&server.get(&video).text());
+    server.crash();
+    publisher.cut();
+    server.start_again();
+    assert_eq!(server.get("/live/show/index.m3u8").status, 404);
+    assert_eq!(server.get(&video).status, 404, "what a crash takes with it is not pretended to be there");
+    let _back = Publisher::ffmpeg_looping(&server.publish_url("show"), &Source::default());
+    server.wait_live("show", 1);
+    let again = rendition(&server, "/v0/");
+    assert_ne!(again, video, "a new epoch");
+    let first = number(&server.get(&again).text(), "#EXT-X-MEDIA-SEQUENCE:");
+    assert!(first >= before, "{first} after {before}");
+}
+
+#[test]
+fn a_blocked_request_is_answered_when_the_server_stops() {
+    let mut server = Server::resuming("30s");
+    let publisher = Publisher::ffmpeg_looping(&server.publish_url("show"), &Source::default());
+    server.wait_live("show", 2);
+    let video = rendition(&server, "/v0/");
+    let address = server.http();
+    let msn = next(&server.get(&video).text()) + 1;
+    let path = format!("{video}?_HLS_msn={msn}&_HLS_part=0");
+    let blocked = std::thread::spawn(move || http::try_get(address, &path));
+    wait_for("a blocked request", PATIENCE, || {
+        let metrics = http::get(server.admin(), "/metrics").text();
+        metrics.lines().any(|line| line.starts_with("rillcast_http_waiting ") && !line.ends_with(" 0")).then_some(())
+    });
+    server.stop();
+    let answer = blocked.join().expect("no panic").expect("an answer, not a lost connection");
+    assert!(answer.status == 200 || answer.status == 503 && answer.header("retry-after").is_some(), "{answer:?}");
+    drop(publisher);
 }

@@ -6,14 +6,16 @@
 mod common;
 mod events;
 
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::browser::{Browser, Player};
 use common::http;
 use common::keep;
-use common::media::Source;
+use common::media::{Source, browser_folder};
+use common::process::run;
 use common::publisher::Publisher;
-use common::server::Server;
+use common::server::{Server, media_playlists};
 use common::wait_for;
 
 /// For the first picture on a machine that also encodes and builds.
@@ -68,6 +70,13 @@ fn our_page_and_dash_js_play_by_a_signed_url() {
 #[test]
 fn our_page_plays_over_tls_and_h2() {
     assert_plays(Player::Page, "/live/clock", true, "page-h2");
+}
+
+#[test]
+fn our_page_learns_how_far_behind_to_play() {
+    let mut command = Command::new("node");
+    command.current_dir(browser_folder()).args(["--test", "pace.test.mjs"]);
+    println!("{}", run("pace.test.mjs", &mut command, PICTURE));
 }
 
 #[test]
@@ -194,6 +203,85 @@ fn dash_js_plays_through_an_outage_and_another_encoder() {
 #[test]
 fn our_page_plays_through_an_outage_and_another_encoder() {
     assert_plays_through(Player::Page, "/live/clock", "our page through an outage");
+}
+
+/// How a server goes away.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Going {
+    Stopped,
+    Killed,
+}
+
+/// Plays, loses the server for some seconds, and must go on by itself, in the same page. The encoder connects again as soon as it can.
+#[track_caller]
+fn assert_plays_through_a_restart(player: Player, path: &str, going: Going, name: &str) {
+    const AWAY: Duration = Duration::from_secs(4);
+    let mut server = Server::resuming("30s");
+    let publisher = Publisher::clock(&server.publish_url("clock"));
+    server.wait_live("clock", 2);
+    let mut browser = Browser::open(player, &server.url(path), true);
+    browser.wait_picture(PICTURE);
+    browser.watch(Duration::from_secs(6));
+    let gone = Instant::now();
+    match going {
+        Going::Stopped => server.stop(),
+        Going::Killed => server.crash(),
+    }
+    publisher.cut();
+    browser.watch(AWAY);
+    server.start_again();
+    let _back = Publisher::clock(&server.publish_url("clock"));
+    // The first part that a viewer can have again ends the outage; what takes longer is the player's.
+    wait_for("media", PICTURE, || {
+        let multivariant = server.get("/live/clock/index.m3u8");
+        let playlists = media_playlists(&multivariant.text());
+        let video = playlists.iter().find(|uri| multivariant.status == 200 && uri.contains("/v0/"))?;
+        let text = server.get(&format!("/live/clock/{video}")).text();
+        let behind = text.rsplit_once("#EXT-X-GAP\n").map_or(text.as_str(), |(_, behind)| behind);
+        behind.contains("#EXT-X-PART:").then_some(())
+    });
+    let outage = gone.elapsed().as_secs_f64();
+    browser.watch(Duration::from_secs(12));
+    let report = browser.report();
+    println!("{name}: away for {outage:.1} s: {report}");
+    assert_eq!(report.0["errors"].as_array().map(Vec::len), Some(0), "{report}");
+    let stalls = report.0["stall_list"].as_array().expect("a list");
+    assert!(stalls.iter().all(|stall| stall["ms"].is_number()), "it plays again: {report}");
+    let still = report.number("/stall_ms") / 1_000.0;
+    assert!(still < outage + 1.0, "the picture stood still for {still} s of an outage of {outage:.1} s: {report}");
+    assert!(report.number("/drawn_ms/p50") < 4_000.0, "what is shown is live: {report}");
+    if going == Going::Stopped {
+        // The timeline goes on as the wall clock does; after a crash it begins anew.
+        let apart = report.number("/wall_s") - report.number("/played_s");
+        assert!(apart.abs() < outage + 2.0, "{report}");
+    }
+}
+
+#[test]
+fn hls_js_plays_through_a_restart_of_the_server() {
+    let name = "hls.js through a restart";
+    assert_plays_through_a_restart(Player::HlsJs, "/live/clock/index.m3u8", Going::Stopped, name);
+}
+
+#[test]
+fn hls_js_plays_through_a_crash_of_the_server() {
+    assert_plays_through_a_restart(Player::HlsJs, "/live/clock/index.m3u8", Going::Killed, "hls.js through a crash");
+}
+
+#[test]
+fn dash_js_plays_through_a_restart_of_the_server() {
+    let name = "dash.js through a restart";
+    assert_plays_through_a_restart(Player::DashJs, "/live/clock/manifest.mpd", Going::Stopped, name);
+}
+
+#[test]
+fn our_page_plays_through_a_restart_of_the_server() {
+    assert_plays_through_a_restart(Player::Page, "/live/clock", Going::Stopped, "our page through a restart");
+}
+
+#[test]
+fn our_page_plays_through_a_crash_of_the_server() {
+    assert_plays_through_a_restart(Player::Page, "/live/clock", Going::Killed, "our page through a crash");
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Slows guessing down: an address that keeps showing wrong credentials is not listened to for a growing while. RELIABILITY row 107.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+
+use crate::media::peer::block;
 
 /// Mistakes that are forgiven: an encoder with a mistyped key tries again a few times before its streamer looks.
 const FORGIVEN: u32 = 10;
@@ -43,13 +45,13 @@ impl Backoff {
     /// Whether `ip` is listened to at `now`; if not, how long not.
     pub(crate) fn check(&self, ip: IpAddr, now: Instant) -> Result<(), Duration> {
         let records = self.records.lock();
-        let until = records.get(&household(ip)).map_or(now, |record| record.deaf_until());
+        let until = records.get(&block(ip)).map_or(now, |record| record.deaf_until());
         if until <= now { Ok(()) } else { Err(until.saturating_duration_since(now)) }
     }
 
     /// `ip` showed a wrong credential.
     pub(crate) fn mistake(&self, ip: IpAddr, now: Instant) {
-        let ip = household(ip);
+        let ip = block(ip);
         let mut records = self.records.lock();
         if records.len() >= MAX_ADDRESSES && !records.contains_key(&ip) {
             records.retain(|_, record| now.saturating_duration_since(record.last) < FORGOTTEN);
@@ -67,15 +69,7 @@ impl Backoff {
 
     /// `ip` showed a right one.
     pub(crate) fn success(&self, ip: IpAddr) {
-        self.records.lock().remove(&household(ip));
-    }
-}
-
-/// An IPv6 peer has a /64 to itself, so its addresses count as one.
-fn household(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
-        v4 => v4,
+        self.records.lock().remove(&block(ip));
     }
 }
 

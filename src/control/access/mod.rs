@@ -13,10 +13,11 @@ pub mod callback;
 pub mod config;
 pub mod pattern;
 mod quota;
+mod request;
 pub mod secrets;
 pub mod token;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,100 +33,15 @@ use self::config::Watch;
 use self::pattern::allowed;
 pub use self::quota::Lease;
 use self::quota::Quota;
+pub use self::request::{Credential, Grant, PublishRequest, Refusal, RefusalKind, WatchRefusal};
 use self::secrets::Secrets;
 use self::token::{Action, Claims, TokenError};
 use super::file::hex;
 use super::keys::{self, KeyStore};
-use crate::media::{Limits, StreamName, WallTime};
-use crate::packager::live::Takeover;
+use crate::media::{StreamName, WallTime};
 
 /// The holder of streams that need no credential, since they come from this machine.
 const THIS_MACHINE: &str = "this machine";
-
-/// A peer wants to publish.
-#[derive(Clone, Copy)]
-pub struct Attempt<'a> {
-    /// What.
-    pub stream: &'a StreamName,
-    /// What it shows.
-    pub shown: Shown<'a>,
-    /// All that it wrote behind the question mark, for the callback.
-    pub query: &'a str,
-    /// From where.
-    pub peer: SocketAddr,
-    /// `rtmp`, `srt`, …
-    pub protocol: &'a str,
-}
-
-/// What a publisher shows.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Shown<'a> {
-    /// Nothing.
-    Nothing,
-    /// A stream key.
-    Key(&'a str),
-    /// A signed token.
-    Token(&'a str),
-}
-
-/// A yes.
-#[derive(Debug)]
-pub struct Permit {
-    /// By what the publisher is known again; no secret.
-    pub holder: String,
-    /// What happens when it is there already.
-    pub takeover: Takeover,
-    /// What it may bring.
-    pub limits: Limits,
-    /// Its place among the key's publishers, to be kept as long as it publishes.
-    pub lease: Option<Lease>,
-}
-
-/// What kind of no.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    /// No credential, or a wrong one.
-    Unauthorized,
-    /// The credential is good, but not for this.
-    Denied,
-    /// Nobody can decide now.
-    Unavailable,
-}
-
-/// A no, with words for the person at the encoder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct No {
-    /// What kind.
-    pub why: Why,
-    /// One sentence, without secrets.
-    pub words: String,
-    /// What was shown is not ours, so that the callback may know better; and if it does not, somebody may be guessing.
-    foreign: bool,
-}
-
-impl No {
-    fn new(why: Why, words: impl Into<String>) -> Self {
-        Self { why, words: words.into(), foreign: false }
-    }
-
-    fn foreign(why: Why, words: impl Into<String>) -> Self {
-        Self { foreign: true, ..Self::new(why, words) }
-    }
-}
-
-/// Why a viewer is turned away; the text is shown to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotForYou {
-    /// The application is watched by signed URLs alone.
-    #[error("this stream is watched with a signed URL, /t/TOKEN/APP/NAME")]
-    TokenNeeded,
-    /// The token is not good for this.
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    /// The secrets cannot be read; the log says why.
-    #[error("tokens cannot be verified now")]
-    Unavailable,
-}
 
 /// What a reload swaps.
 #[derive(Debug)]
@@ -138,10 +54,15 @@ struct Rules {
 #[derive(Debug)]
 pub struct Access {
     keys: Arc<KeyStore>,
+    /// What tokens are signed with.
     secrets: Secrets,
+    /// Taken out before anything is awaited: a question goes by the rules that held when it was asked.
     rules: RwLock<Arc<Rules>>,
+    /// Who publishes with keys that limit their publishers.
     quota: Arc<Quota>,
+    /// Who showed wrong credentials.
     backoff: Backoff,
+    /// Outlives the callback, which a reload replaces.
     metrics: callback::Metrics,
 }
 
@@ -191,48 +112,50 @@ impl Access {
     /// Whether a peer may publish. Reads files, and may ask the callback. Cancel-safe.
     ///
     /// # Errors
-    /// [`No`].
-    pub async fn may_publish(self: &Arc<Self>, attempt: Attempt<'_>, now: WallTime) -> Result<Permit, No> {
-        let ip = attempt.peer.ip();
+    /// [`Refusal`].
+    pub async fn may_publish(self: &Arc<Self>, request: PublishRequest<'_>, now: WallTime) -> Result<Grant, Refusal> {
+        let ip = request.peer.ip();
         if let Err(pause) = self.backoff.check(ip, Instant::now()) {
             let words = format!("too many wrong keys came from this address; try again in {} s", pause.as_secs() + 1);
-            return Err(No::new(Why::Unavailable, words));
+            return Err(Refusal::new(RefusalKind::Unavailable, words));
         }
         let rules = self.rules();
         if !allowed(&rules.config.publish_from, ip) {
             let words = format!("publishing from {} is not allowed on this server", ip.to_canonical());
-            return Err(No::new(Why::Denied, words));
+            return Err(Refusal::new(RefusalKind::Denied, words));
         }
-        let result = match (self.by_credential(attempt, now).await, &rules.callback) {
-            (Err(no), Some(callback)) if no.foreign => self.by_callback(callback, attempt).await,
+        let result = match (self.by_credential(request, now).await, &rules.callback) {
+            (Err(refusal), Some(callback)) if refusal.foreign => self.by_callback(callback, request).await,
             // Being on this machine is no credential: where there is a callback, it is asked about it.
-            (Ok(permit), Some(callback)) if permit.holder == THIS_MACHINE => self.by_callback(callback, attempt).await,
+            (Ok(grant), Some(callback)) if grant.holder == THIS_MACHINE => self.by_callback(callback, request).await,
             (decided, _) => decided,
         };
         match &result {
             Ok(_) => self.backoff.success(ip),
-            Err(no) if no.foreign && attempt.shown != Shown::Nothing => self.backoff.mistake(ip, Instant::now()),
+            Err(refusal) if refusal.foreign && request.credential != Credential::None => {
+                self.backoff.mistake(ip, Instant::now())
+            }
             Err(_) => {}
         }
-        result.map(|permit| Permit { limits: permit.limits.or(rules.config.limits), ..permit })
+        result.map(|grant| Grant { limits: grant.limits.or(rules.config.limits), ..grant })
     }
 
     /// Whether `peer` may watch `stream`, with the token of a URL below `/t/` or without. Takes no more than microseconds, but for a look at
     /// the file of secrets once a second.
     ///
     /// # Errors
-    /// [`NotForYou`].
+    /// [`WatchRefusal`].
     pub fn may_watch(
         &self,
         stream: &StreamName,
         token: Option<&str>,
         peer: IpAddr,
         now: WallTime,
-    ) -> Result<(), NotForYou> {
+    ) -> Result<(), WatchRefusal> {
         let Some(token) = token else {
             return match self.rules.read().config.watch_of(stream.app()) {
                 Watch::Open => Ok(()),
-                Watch::Token => Err(NotForYou::TokenNeeded),
+                Watch::Token => Err(WatchRefusal::TokenNeeded),
             };
         };
         Ok(self.claims(token, now)?.allow(Action::Watch, stream, peer)?)
@@ -241,8 +164,8 @@ impl Access {
     /// Whether `token` is one to watch something with.
     ///
     /// # Errors
-    /// [`NotForYou`].
-    pub fn is_watch_token(&self, token: &str, now: WallTime) -> Result<(), NotForYou> {
+    /// [`WatchRefusal`].
+    pub fn is_watch_token(&self, token: &str, now: WallTime) -> Result<(), WatchRefusal> {
         match self.claims(token, now)?.action {
             Action::Watch => Ok(()),
             Action::Publish => Err(TokenError::Other.into()),
@@ -253,92 +176,95 @@ impl Access {
         Arc::clone(&self.rules.read())
     }
 
-    fn claims(&self, token: &str, now: WallTime) -> Result<Claims, NotForYou> {
+    fn claims(&self, token: &str, now: WallTime) -> Result<Claims, WatchRefusal> {
         let keys = self.secrets.verifying(Instant::now()).map_err(|error| {
             error!(%error, "no token is good: the secrets cannot be read");
-            NotForYou::Unavailable
+            WatchRefusal::Unavailable
         })?;
         Ok(token::verify(&keys, token, now)?)
     }
 
-    async fn by_credential(self: &Arc<Self>, attempt: Attempt<'_>, now: WallTime) -> Result<Permit, No> {
-        let ip = attempt.peer.ip();
-        if let Shown::Token(token) = attempt.shown {
-            let claims = self.claims(token, now).and_then(|claims| {
-                claims.allow(Action::Publish, attempt.stream, ip)?;
-                Ok(claims)
-            });
-            return match claims {
-                Ok(claims) => Ok(Permit {
-                    holder: holder_of(&claims, token),
-                    takeover: Takeover::default(),
-                    limits: Limits::default(),
-                    lease: None,
-                }),
-                Err(NotForYou::Unavailable) => Err(No::new(Why::Unavailable, NotForYou::Unavailable.to_string())),
-                Err(NotForYou::Token(TokenError::Invalid)) => {
-                    Err(No::foreign(Why::Unauthorized, TokenError::Invalid.to_string()))
-                }
-                Err(error) => Err(No::new(Why::Unauthorized, error.to_string())),
-            };
+    /// Decides by what is ours: keys, tokens, and whether the peer is on this machine.
+    async fn by_credential(self: &Arc<Self>, request: PublishRequest<'_>, now: WallTime) -> Result<Grant, Refusal> {
+        match request.credential {
+            Credential::Token(token) => self.by_token(token, request, now),
+            Credential::Key(key) => self.by_key(Some(key.to_owned()), request, now).await,
+            Credential::None => self.by_key(None, request, now).await,
         }
-        let key = match attempt.shown {
-            Shown::Key(key) => Some(key.to_owned()),
-            _ => None,
-        };
-        let (keys, stream) = (Arc::clone(&self.keys), attempt.stream.clone());
+    }
+
+    fn by_token(&self, token: &str, request: PublishRequest<'_>, now: WallTime) -> Result<Grant, Refusal> {
+        let claims = self.claims(token, now).and_then(|claims| {
+            claims.allow(Action::Publish, request.stream, request.peer.ip())?;
+            Ok(claims)
+        });
+        match claims {
+            Ok(claims) => Ok(Grant::unlimited(holder_of(&claims, token))),
+            Err(why @ WatchRefusal::Unavailable) => Err(Refusal::new(RefusalKind::Unavailable, why.to_string())),
+            Err(why @ WatchRefusal::Token(TokenError::Invalid)) => {
+                Err(Refusal::foreign(RefusalKind::Unauthorized, why.to_string()))
+            }
+            Err(why) => Err(Refusal::new(RefusalKind::Unauthorized, why.to_string())),
+        }
+    }
+
+    async fn by_key(
+        self: &Arc<Self>,
+        key: Option<String>,
+        request: PublishRequest<'_>,
+        now: WallTime,
+    ) -> Result<Grant, Refusal> {
+        let (keys, stream, ip) = (Arc::clone(&self.keys), request.stream.clone(), request.peer.ip());
         let checked = tokio::task::spawn_blocking(move || keys.authorize(&stream, key.as_deref(), ip, now)).await;
-        let key = checked.map_err(|_| No::new(Why::Unavailable, "the server is stopping"))?.map_err(refusal)?;
-        let Some(key) = key else {
-            let (takeover, limits) = (Takeover::default(), Limits::default());
-            return Ok(Permit { holder: THIS_MACHINE.into(), takeover, limits, lease: None });
-        };
+        let checked = checked.map_err(|_| Refusal::new(RefusalKind::Unavailable, "the server is stopping"))?;
+        let Some(key) = checked.map_err(refusal_of)? else { return Ok(Grant::unlimited(THIS_MACHINE)) };
         let holder = holder_of_key(&key.id);
         let lease = match key.conditions.max_publishers {
             None => None,
-            Some(most) => Some(self.quota.take(&holder, attempt.stream, most).map_err(|streams| {
+            Some(most) => Some(self.quota.take(&holder, request.stream, most).map_err(|streams| {
                 let words = format!("this key publishes {streams} streams already, of {most} that it may");
-                No::new(Why::Denied, words)
+                Refusal::new(RefusalKind::Denied, words)
             })?),
         };
-        Ok(Permit { holder, takeover: key.conditions.takeover, limits: key.conditions.limits, lease })
+        Ok(Grant { holder, takeover: key.conditions.takeover, limits: key.conditions.limits, lease })
     }
 
-    async fn by_callback(&self, callback: &Callback, attempt: Attempt<'_>) -> Result<Permit, No> {
-        let terms = match callback.ask(&attempt).await {
+    /// Decides by what the operator's own server says.
+    async fn by_callback(&self, callback: &Callback, request: PublishRequest<'_>) -> Result<Grant, Refusal> {
+        let terms = match callback.ask(&request).await {
             Answer::Yes(terms) => terms,
-            Answer::No(words) => return Err(No::foreign(Why::Unauthorized, words)),
+            Answer::No(words) => return Err(Refusal::foreign(RefusalKind::Unauthorized, words)),
             Answer::Silence(why) => match callback.on_failure() {
                 OnFailure::Deny => {
-                    return Err(No::new(
-                        Why::Unavailable,
+                    return Err(Refusal::new(
+                        RefusalKind::Unavailable,
                         "the server cannot ask whether you may publish; try again in a moment",
                     ));
                 }
                 OnFailure::Allow => {
-                    warn!(stream = %attempt.stream, peer = %attempt.peer, "let in unasked, as access.callback.on_failure says: {why}");
+                    warn!(stream = %request.stream, peer = %request.peer, "let in unasked, as access.callback.on_failure says: {why}");
                     callback::Terms::default()
                 }
             },
         };
         let holder = match terms.holder {
             Some(holder) => format!("callback {holder}"),
-            None => self.holder_by_query(&attempt)?,
+            None => self.holder_by_query(&request)?,
         };
-        Ok(Permit { holder, takeover: terms.takeover, limits: terms.limits, lease: None })
+        Ok(Grant { holder, takeover: terms.takeover, limits: terms.limits, lease: None })
     }
 
     /// Who wrote the same query is the same; without one, who comes from the same address. A keyed digest, since what operators put into a query may
     /// be short enough to be guessed from a plain one.
-    fn holder_by_query(&self, attempt: &Attempt<'_>) -> Result<String, No> {
-        if attempt.query.is_empty() {
-            return Ok(format!("callback {}", attempt.peer.ip().to_canonical()));
+    fn holder_by_query(&self, request: &PublishRequest<'_>) -> Result<String, Refusal> {
+        if request.query.is_empty() {
+            return Ok(format!("callback {}", request.peer.ip().to_canonical()));
         }
         let key = self.secrets.signing().map_err(|error| {
             error!(%error, "nobody can publish by callback: the secrets cannot be read");
-            No::new(Why::Unavailable, "the server cannot decide now; its log says why")
+            Refusal::new(RefusalKind::Unavailable, "the server cannot decide now; its log says why")
         })?;
-        let tag = hmac::sign(&key, attempt.query.as_bytes());
+        let tag = hmac::sign(&key, request.query.as_bytes());
         Ok(format!("callback {}", hex(tag.as_ref().get(..8).unwrap_or_default())))
     }
 }
@@ -357,20 +283,20 @@ fn holder_of(claims: &Claims, token: &str) -> String {
     }
 }
 
-fn refusal(denied: keys::Denied) -> No {
+fn refusal_of(denied: keys::Denied) -> Refusal {
     if let keys::Denied::Store(error) = &denied {
         error!(%error, "nobody can publish: the key store cannot be read");
     }
-    let why = match denied {
-        keys::Denied::KeyNeeded(_) | keys::Denied::WrongKey(_) | keys::Denied::Expired(..) => Why::Unauthorized,
-        keys::Denied::LoopbackOnly(_) | keys::Denied::NotFromHere(..) => Why::Denied,
-        keys::Denied::Store(_) => Why::Unavailable,
+    let kind = match denied {
+        keys::Denied::KeyNeeded(_) | keys::Denied::WrongKey(_) | keys::Denied::Expired(..) => RefusalKind::Unauthorized,
+        keys::Denied::LoopbackOnly(_) | keys::Denied::NotFromHere(..) => RefusalKind::Denied,
+        keys::Denied::Store(_) => RefusalKind::Unavailable,
     };
     match denied {
         keys::Denied::KeyNeeded(_) | keys::Denied::WrongKey(_) | keys::Denied::LoopbackOnly(_) => {
-            No::foreign(why, denied.to_string())
+            Refusal::foreign(kind, denied.to_string())
         }
-        _ => No::new(why, denied.to_string()),
+        _ => Refusal::new(kind, denied.to_string()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Decisions over a real key store and a real callback server.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::control::keys::Conditions;
-use crate::packager::live::now;
+use crate::media::Limits;
+use crate::packager::live::{Takeover, now};
 
 struct House {
     access: Arc<Access>,
@@ -36,16 +38,16 @@ impl House {
         token::sign(&self.access.secrets().signing().expect("made"), &claims)
     }
 
-    async fn publish(&self, stream: &str, shown: Shown<'_>, ip: &str) -> Result<Permit, No> {
-        let query = match shown {
-            Shown::Nothing => String::new(),
-            Shown::Key(key) => format!("key={key}"),
-            Shown::Token(token) => format!("token={token}"),
+    async fn publish(&self, stream: &str, credential: Credential<'_>, ip: &str) -> Result<Grant, Refusal> {
+        let query = match credential {
+            Credential::None => String::new(),
+            Credential::Key(key) => format!("key={key}"),
+            Credential::Token(token) => format!("token={token}"),
         };
         let stream = stream.parse().expect("a name");
         let peer = SocketAddr::new(ip.parse().expect("an address"), 50_000);
-        let attempt = Attempt { stream: &stream, shown, query: &query, peer, protocol: "rtmp" };
-        self.access.may_publish(attempt, now()).await
+        let request = PublishRequest { stream: &stream, credential, query: &query, peer, protocol: "rtmp" };
+        self.access.may_publish(request, now()).await
     }
 }
 
@@ -89,24 +91,24 @@ async fn keys_carry_their_conditions_and_the_servers_fill_the_rest() {
     let house = house(&Config { limits, ..Config::default() });
     let own = Limits { max_bitrate: Some(9), ..Limits::default() };
     let key = house.key("live/me", Conditions { takeover: Takeover::Always, limits: own, ..Conditions::default() });
-    let permit = house.publish("live/me", Shown::Key(&key), "192.0.2.1").await.expect("let in");
-    assert_eq!((permit.takeover, permit.limits), (Takeover::Always, own.or(limits)));
-    assert!(permit.holder.starts_with("key ") && !permit.holder.contains(&key));
-    let here = house.publish("live/other", Shown::Nothing, "127.0.0.1").await.expect("let in");
+    let grant = house.publish("live/me", Credential::Key(&key), "192.0.2.1").await.expect("let in");
+    assert_eq!((grant.takeover, grant.limits), (Takeover::Always, own.or(limits)));
+    assert!(grant.holder.starts_with("key ") && !grant.holder.contains(&key));
+    let here = house.publish("live/other", Credential::None, "127.0.0.1").await.expect("let in");
     assert_eq!((here.holder.as_str(), here.limits), (THIS_MACHINE, limits));
-    let no = house.publish("live/other", Shown::Nothing, "192.0.2.1").await.expect_err("from elsewhere");
-    assert_eq!(no.why, Why::Denied);
+    let no = house.publish("live/other", Credential::None, "192.0.2.1").await.expect_err("from elsewhere");
+    assert_eq!(no.kind, RefusalKind::Denied);
 }
 
 #[tokio::test]
 async fn a_key_publishes_so_many_streams_at_a_time() {
     let house = house(&Config::default());
     let key = house.key("live/*", Conditions { max_publishers: Some(1), ..Conditions::default() });
-    let first = house.publish("live/a", Shown::Key(&key), "192.0.2.1").await.expect("let in");
-    let no = house.publish("live/b", Shown::Key(&key), "192.0.2.1").await.expect_err("one is the most");
-    assert_eq!((no.why, no.words.contains("1 streams already")), (Why::Denied, true), "{}", no.words);
+    let first = house.publish("live/a", Credential::Key(&key), "192.0.2.1").await.expect("let in");
+    let no = house.publish("live/b", Credential::Key(&key), "192.0.2.1").await.expect_err("one is the most");
+    assert_eq!((no.kind, no.words.contains("1 streams already")), (RefusalKind::Denied, true), "{}", no.words);
     drop(first);
-    assert!(house.publish("live/b", Shown::Key(&key), "192.0.2.1").await.is_ok());
+    assert!(house.publish("live/b", Credential::Key(&key), "192.0.2.1").await.is_ok());
 }
 
 #[tokio::test]
@@ -114,16 +116,16 @@ async fn tokens_publish_from_anywhere_until_they_expire() {
     let house = house(&Config::default());
     house.key("live/me", Conditions::default());
     let token = house.token(Action::Publish, "live/me", 60);
-    let permit = house.publish("live/me", Shown::Token(&token), "192.0.2.1").await.expect("let in");
-    assert_eq!(permit.holder, "token of anna");
+    let grant = house.publish("live/me", Credential::Token(&token), "192.0.2.1").await.expect("let in");
+    assert_eq!(grant.holder, "token of anna");
     for (token, words) in [
         (house.token(Action::Publish, "live/me", -60), "expired"),
         (house.token(Action::Watch, "live/me", 60), "something else"),
         (house.token(Action::Publish, "live/you", 60), "another stream"),
         ("nonsense".into(), "not one that this server takes"),
     ] {
-        let no = house.publish("live/me", Shown::Token(&token), "127.0.0.1").await.expect_err(words);
-        assert!(no.why == Why::Unauthorized && no.words.contains(words), "{}", no.words);
+        let no = house.publish("live/me", Credential::Token(&token), "127.0.0.1").await.expect_err(words);
+        assert!(no.kind == RefusalKind::Unauthorized && no.words.contains(words), "{}", no.words);
     }
 }
 
@@ -133,11 +135,11 @@ async fn address_ranges_come_before_keys_and_can_change() {
     let key = house.key("live/me", Conditions::default());
     let publish_from = vec!["192.0.2.0/24".parse().expect("a range")];
     house.access.configure(&Config { publish_from, ..Config::default() }).expect("good");
-    assert!(house.publish("live/me", Shown::Key(&key), "192.0.2.9").await.is_ok());
-    let no = house.publish("live/me", Shown::Key(&key), "198.51.100.9").await.expect_err("outside");
-    assert!(no.why == Why::Denied && no.words.contains("198.51.100.9"));
+    assert!(house.publish("live/me", Credential::Key(&key), "192.0.2.9").await.is_ok());
+    let no = house.publish("live/me", Credential::Key(&key), "198.51.100.9").await.expect_err("outside");
+    assert!(no.kind == RefusalKind::Denied && no.words.contains("198.51.100.9"));
     house.access.configure(&Config::default()).expect("good");
-    assert!(house.publish("live/me", Shown::Key(&key), "198.51.100.9").await.is_ok());
+    assert!(house.publish("live/me", Credential::Key(&key), "198.51.100.9").await.is_ok());
 }
 
 /// RELIABILITY row 107.
@@ -146,20 +148,21 @@ async fn guessing_is_slowed_down_for_the_one_who_guesses() {
     let house = house(&Config::default());
     let key = house.key("live/me", Conditions::default());
     for guess in 0..11 {
-        let no = house.publish("live/me", Shown::Key(&format!("rk_{guess}")), "192.0.2.1").await.expect_err("a guess");
-        assert_eq!(no.why, Why::Unauthorized, "guess {guess}");
+        let no =
+            house.publish("live/me", Credential::Key(&format!("rk_{guess}")), "192.0.2.1").await.expect_err("a guess");
+        assert_eq!(no.kind, RefusalKind::Unauthorized, "guess {guess}");
     }
-    let no = house.publish("live/me", Shown::Key("rk_x"), "192.0.2.1").await.expect_err("a guess");
-    assert!(no.why == Why::Unavailable && no.words.contains("too many wrong keys"), "{}", no.words);
-    assert!(house.publish("live/me", Shown::Key(&key), "192.0.2.2").await.is_ok(), "others are heard");
+    let no = house.publish("live/me", Credential::Key("rk_x"), "192.0.2.1").await.expect_err("a guess");
+    assert!(no.kind == RefusalKind::Unavailable && no.words.contains("too many wrong keys"), "{}", no.words);
+    assert!(house.publish("live/me", Credential::Key(&key), "192.0.2.2").await.is_ok(), "others are heard");
 }
 
 #[tokio::test]
 async fn the_callback_decides_about_whoever_shows_nothing_of_ours() {
     let (url, count, heard) = server(YES).await;
     let house = house(&asking(url));
-    let permit = house.publish("live/me", Shown::Key("of-theirs"), "192.0.2.1").await.expect("let in");
-    assert!(permit.holder.starts_with("callback ") && !permit.holder.contains("theirs"), "{}", permit.holder);
+    let grant = house.publish("live/me", Credential::Key("of-theirs"), "192.0.2.1").await.expect("let in");
+    assert!(grant.holder.starts_with("callback ") && !grant.holder.contains("theirs"), "{}", grant.holder);
     let asked = heard.lock().clone();
     for part in [
         "POST /ask HTTP/1.1",
@@ -172,12 +175,12 @@ async fn the_callback_decides_about_whoever_shows_nothing_of_ours() {
     ] {
         assert!(asked.contains(part), "{part} in {asked}");
     }
-    assert!(house.publish("live/me", Shown::Key("of-theirs"), "192.0.2.1").await.is_ok());
+    assert!(house.publish("live/me", Credential::Key("of-theirs"), "192.0.2.1").await.is_ok());
     assert_eq!(count.load(Ordering::Relaxed), 1, "the answer holds for a while");
-    assert!(house.publish("live/me", Shown::Nothing, "127.0.0.1").await.is_ok());
+    assert!(house.publish("live/me", Credential::None, "127.0.0.1").await.is_ok());
     assert_eq!(count.load(Ordering::Relaxed), 2, "being on this machine is no credential");
     let key = house.key("live/me", Conditions::default());
-    assert!(house.publish("live/me", Shown::Key(&key), "192.0.2.1").await.is_ok());
+    assert!(house.publish("live/me", Credential::Key(&key), "192.0.2.1").await.is_ok());
     assert_eq!(count.load(Ordering::Relaxed), 2, "our own key is enough");
 }
 
@@ -185,8 +188,8 @@ async fn the_callback_decides_about_whoever_shows_nothing_of_ours() {
 async fn the_callbacks_no_is_told_in_its_words() {
     let (url, ..) = server(NO).await;
     let house = house(&asking(url));
-    let no = house.publish("live/me", Shown::Nothing, "127.0.0.1").await.expect_err("refused");
-    assert_eq!((no.why, no.words.as_str()), (Why::Unauthorized, "no ticket"));
+    let no = house.publish("live/me", Credential::None, "127.0.0.1").await.expect_err("refused");
+    assert_eq!((no.kind, no.words.as_str()), (RefusalKind::Unauthorized, "no ticket"));
 }
 
 #[tokio::test]
@@ -195,9 +198,9 @@ async fn the_callbacks_terms_are_taken() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:";
     let answer: &'static str = Box::leak(format!("{head} {}\r\n\r\n{body}", body.len()).into_boxed_str());
     let (url, ..) = server(answer).await;
-    let permit = house(&asking(url)).publish("live/me", Shown::Nothing, "127.0.0.1").await.expect("let in");
+    let grant = house(&asking(url)).publish("live/me", Credential::None, "127.0.0.1").await.expect("let in");
     let limits = Limits { max_bitrate: Some(1), max_width: Some(2), ..Limits::default() };
-    assert_eq!((permit.holder.as_str(), permit.limits), ("callback anna", limits));
+    assert_eq!((grant.holder.as_str(), grant.limits), ("callback anna", limits));
 }
 
 #[tokio::test]
@@ -211,11 +214,11 @@ async fn no_answer_means_what_the_configuration_says() {
     for url in [silent, redirecting, broken, vague, "http://127.0.0.1:1/".into()] {
         let mut config = asking(url);
         let closed = house(&config);
-        let no = closed.publish("live/me", Shown::Nothing, "127.0.0.1").await.expect_err("nobody said yes");
-        assert_eq!(no.why, Why::Unavailable, "{config:?}");
+        let no = closed.publish("live/me", Credential::None, "127.0.0.1").await.expect_err("nobody said yes");
+        assert_eq!(no.kind, RefusalKind::Unavailable, "{config:?}");
         config.callback.on_failure = OnFailure::Allow;
         closed.access.configure(&config).expect("good");
-        assert!(closed.publish("live/me", Shown::Nothing, "127.0.0.1").await.is_ok(), "{config:?}");
+        assert!(closed.publish("live/me", Credential::None, "127.0.0.1").await.is_ok(), "{config:?}");
     }
 }
 
@@ -224,11 +227,11 @@ async fn a_dead_callback_is_left_alone_and_nobody_piles_up_behind_it() {
     let (url, count, _) = server("").await;
     let house = house(&asking(url));
     for name in 0..5 {
-        let no = house.publish(&format!("live/{name}"), Shown::Nothing, "127.0.0.1").await;
+        let no = house.publish(&format!("live/{name}"), Credential::None, "127.0.0.1").await;
         assert!(no.is_err());
     }
     for name in 5..100 {
-        assert!(house.publish(&format!("live/{name}"), Shown::Nothing, "127.0.0.1").await.is_err());
+        assert!(house.publish(&format!("live/{name}"), Credential::None, "127.0.0.1").await.is_err());
     }
     assert_eq!(count.load(Ordering::Relaxed), 5);
 }
@@ -242,7 +245,7 @@ fn applications_are_open_or_watched_by_token() {
         house.access.may_watch(&stream.parse().expect("a name"), token, here, now())
     };
     assert_eq!(watch("live/me", None), Ok(()));
-    assert_eq!(watch("members/me", None), Err(NotForYou::TokenNeeded));
+    assert_eq!(watch("members/me", None), Err(WatchRefusal::TokenNeeded));
     let token = house.token(Action::Watch, "members/*", 60);
     assert_eq!(watch("members/me", Some(&token)), Ok(()));
     assert_eq!(watch("live/me", Some(&token)), Err(TokenError::Other.into()), "a token is judged where none is needed");
@@ -251,7 +254,7 @@ fn applications_are_open_or_watched_by_token() {
     assert_eq!(house.access.is_watch_token(&token, now()), Ok(()));
     assert_eq!(house.access.is_watch_token(&publish, now()), Err(TokenError::Other.into()));
     house.access.configure(&Config { watch: Watch::Token, ..Config::default() }).expect("good");
-    assert_eq!(watch("live/me", None), Err(NotForYou::TokenNeeded));
+    assert_eq!(watch("live/me", None), Err(WatchRefusal::TokenNeeded));
     std::fs::write(house.folder.path().join("token-secrets.json"), "{").expect("written");
     assert_eq!(
         watch("members/me", Some("x.y.z")),

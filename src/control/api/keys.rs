@@ -1,4 +1,4 @@
-//! `/api/v1/keys` and `/api/v1/tokens`: who may publish and watch.
+//! `/api/v1/keys`: who may publish, and who may operate the server.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -8,11 +8,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::input::Input;
-use super::{Context, Problem};
+use super::{Context, Problem, blocking};
 use crate::control::access::holder_of_key;
 use crate::control::access::pattern::{IpRange, StreamPattern};
-use crate::control::access::token::{self, Action, Claims};
-use crate::control::file;
 use crate::control::keys::{ApiKey, Conditions, Key, Revoked};
 use crate::media::Limits;
 use crate::packager::live::{State as Presence, Takeover, now};
@@ -123,40 +121,6 @@ pub(super) struct Revoke {
     kick: bool,
 }
 
-/// A token to be signed.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NewToken {
-    /// `publish` or `watch`.
-    #[schema(value_type = String, example = "watch")]
-    action: Action,
-    /// `APP/NAME` or `APP/*`.
-    #[schema(value_type = String, example = "live/me")]
-    stream: StreamPattern,
-    /// Seconds from now, at most 400 days.
-    #[schema(example = 7200)]
-    expires_in: u32,
-    /// The address or range that alone may use it.
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    ip: Option<IpRange>,
-    /// Who it is for: publishers with the same subject are the same person.
-    #[serde(default)]
-    subject: Option<String>,
-}
-
-/// A signed token.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Signed {
-    token: String,
-    /// RFC 3339.
-    expires: String,
-    /// Of a publish token, what to paste into the encoder.
-    stream_key: Option<String>,
-    /// Of a watch token, where to watch, relative to this server.
-    url: Option<String>,
-}
-
 /// Lists the keys, without their secrets.
 #[utoipa::path(
     get,
@@ -232,45 +196,6 @@ pub(super) async fn revoke(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Signs a token to publish or to watch with.
-#[utoipa::path(
-    post,
-    path = "/api/v1/tokens",
-    request_body = NewToken,
-    security(("api_key" = [])),
-    responses(
-        (status = 201, description = "The token", body = Signed),
-        (status = 400, description = "Which field breaks which rule", body = Problem, content_type = "application/problem+json"),
-    )
-)]
-pub(super) async fn sign(
-    State(context): State<Context>,
-    Input(new): Input<NewToken>,
-) -> Result<(StatusCode, Json<Signed>), Problem> {
-    let access = context.access.clone();
-    let key = blocking(move || access.secrets().signing()).await?;
-    let now = now();
-    let lifetime = i64::from(new.expires_in);
-    let claims = Claims {
-        action: new.action,
-        stream: new.stream,
-        exp: now.millis().div_euclid(1_000).saturating_add(lifetime),
-        nbf: None,
-        ip: new.ip,
-        sub: new.subject,
-    };
-    let token = token::sign(&key, &claims);
-    // What would not be taken back is not given out.
-    token::verify(&[key], &token, now).map_err(|why| Problem::new(StatusCode::BAD_REQUEST, why.to_string()))?;
-    let name = claims.stream.name_or_placeholder();
-    let (stream_key, url) = match claims.action {
-        Action::Publish => (Some(format!("{name}?token={token}")), None),
-        Action::Watch => (None, Some(format!("/t/{token}/{}/{name}", claims.stream.app()))),
-    };
-    let expires = now.plus_micros(lifetime.saturating_mul(1_000_000)).rfc3339();
-    Ok((StatusCode::CREATED, Json(Signed { token, expires, stream_key, url })))
-}
-
 fn key_view(key: Key) -> KeyView {
     let Conditions { expires, takeover, allow, max_publishers, limits } = key.conditions;
     let conditions = ConditionsView { expires, takeover, allow, max_publishers, limits };
@@ -279,18 +204,4 @@ fn key_view(key: Key) -> KeyView {
 
 fn api_key_view(key: ApiKey) -> ApiKeyView {
     ApiKeyView { id: key.id, created: key.created, expires: key.expires }
-}
-
-/// Runs `work`, which touches the disk, where it delays nobody.
-async fn blocking<R: Send + 'static>(
-    work: impl FnOnce() -> Result<R, file::Error> + Send + 'static,
-) -> Result<R, Problem> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(result)) => Ok(result),
-        Ok(Err(error)) => {
-            tracing::error!(%error, "the API cannot use its files");
-            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server's files cannot be used; its log says why"))
-        }
-        Err(_) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping")),
-    }
 }

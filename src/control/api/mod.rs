@@ -8,6 +8,7 @@ mod input;
 mod keys;
 mod operate;
 mod streams;
+mod tokens;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -31,6 +32,7 @@ use utoipa_axum::routes;
 
 use super::access::Access;
 use super::access::backoff::Backoff;
+use super::file;
 use crate::media::StreamName;
 use crate::media::report::IngestReport;
 use crate::packager::live::Registry;
@@ -125,6 +127,20 @@ impl IntoResponse for Problem {
     }
 }
 
+/// Runs `work`, which touches the disk, where it delays nobody.
+async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R, file::Error> + Send + 'static,
+) -> Result<R, Problem> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the API cannot use its files");
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server's files cannot be used; its log says why"))
+        }
+        Err(_) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping")),
+    }
+}
+
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Rillcast", description = "Live streams of this node, and who may publish and watch them."),
@@ -151,7 +167,7 @@ pub fn router(context: Context) -> Router {
         .routes(routes!(operate::reload))
         .routes(routes!(keys::list, keys::add))
         .routes(routes!(keys::revoke))
-        .routes(routes!(keys::sign))
+        .routes(routes!(tokens::sign))
         .route_layer(axum::middleware::from_fn_with_state(context.clone(), authority::required));
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(streams::list))

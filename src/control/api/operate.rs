@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::input::Input;
+use super::streams::{name_of, no_stream};
 use super::{Context, Problem};
-use crate::media::StreamName;
 use crate::packager::live::State as Presence;
 
 /// Most of what a publisher is told, in characters.
@@ -96,14 +96,6 @@ pub(super) async fn end(
     }
     tracing::info!(stream = %name, words, "the stream was ended over the API");
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn name_of(app: &str, name: &str) -> Result<StreamName, Problem> {
-    StreamName::new(app, name).map_err(|rule| Problem::new(StatusCode::NOT_FOUND, rule.to_string()))
-}
-
-fn no_stream(name: &StreamName) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, format!("no stream {name} is live, or was a short while ago"))
 }
 
 fn words_of(farewell: Option<Farewell>) -> Result<String, Problem> {

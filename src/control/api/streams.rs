@@ -127,11 +127,20 @@ pub(super) async fn one(
     State(context): State<Context>,
     Path((app, name)): Path<(String, String)>,
 ) -> Result<Json<View>, Problem> {
-    let name = StreamName::new(&app, &name).map_err(|rule| Problem::new(StatusCode::NOT_FOUND, rule.to_string()))?;
+    let name = name_of(&app, &name)?;
     match context.registry.stream(&name) {
         Some(stream) => Ok(Json(view(&stream, &context))),
-        None => Err(Problem::new(StatusCode::NOT_FOUND, format!("no stream {name} is live, or was a short while ago"))),
+        None => Err(no_stream(&name)),
     }
+}
+
+/// The stream that a path names. What cannot be a name is the name of nothing.
+pub(super) fn name_of(app: &str, name: &str) -> Result<StreamName, Problem> {
+    StreamName::new(app, name).map_err(|rule| Problem::new(StatusCode::NOT_FOUND, rule.to_string()))
+}
+
+pub(super) fn no_stream(name: &StreamName) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("no stream {name} is live, or was a short while ago"))
 }
 
 fn view(stream: &Stream, context: &Context) -> View {

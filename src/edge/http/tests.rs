@@ -241,6 +241,33 @@ async fn one_connection_too_many_is_told_so() {
 }
 
 #[tokio::test]
+async fn one_address_gets_its_share_of_connections_and_proxies_are_no_one_address() {
+    let config = Config { max_connections_per_ip: 1, proxies: Vec::new(), ..Config::default() };
+    let running = start(config.clone());
+    let first = TcpStream::connect(running.http).await.expect("connected");
+    while running.edge.metrics.connections.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut second = TcpStream::connect(running.http).await.expect("connected");
+    assert!(closed(&mut second).await.starts_with(b"HTTP/1.1 429 "));
+    assert_eq!(running.edge.metrics.limits.connections_per_ip.get(), 1);
+    drop(first);
+    running.server.stop().await;
+
+    let running = start(Config { proxies: vec!["127.0.0.0/8".parse().expect("a range")], ..config });
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        let mut socket = TcpStream::connect(running.http).await.expect("connected");
+        socket.write_all(b"GET /time HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("written");
+        let mut status = [0; 12];
+        socket.read_exact(&mut status).await.expect("an answer");
+        assert_eq!(&status, b"HTTP/1.1 200");
+        held.push(socket);
+    }
+    running.server.stop().await;
+}
+
+#[tokio::test]
 async fn oversized_and_ambiguous_heads_are_refused() {
     let running = start(Config::default());
     let long_path = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(100_000));

@@ -234,7 +234,8 @@ async fn a_segment_can_be_read_while_it_is_made_and_before_it_begins() {
 #[tokio::test(start_paused = true)]
 async fn too_many_waiting_requests_are_turned_away() {
     let fixture = testing::fixture();
-    let edge = edge(&fixture, Config { max_waiting: 3, max_waiting_per_ip: 2, ..Config::default() });
+    let edge =
+        edge(&fixture, Config { max_waiting: 3, max_waiting_per_ip: 2, proxies: Vec::new(), ..Config::default() });
     let hold = || {
         let edge = Arc::clone(&edge);
         tokio::spawn(async move { get(&edge, &format!("{BASE}/index.m3u8?_HLS_msn=7")).await.status() })

@@ -23,6 +23,17 @@ const DROPPED_MS: u64 = 100;
 const DROPPED_BAD_MS: u64 = 1_000;
 /// Reordering below this is lost in the latency of a part.
 const REORDER_MS: u64 = 60;
+/// Key frames are too far apart, or unevenly so, beyond this part of what is wanted: a picture more or less is no matter.
+const KEY_FRAMES_TOLERANCE: f64 = 1.1;
+/// Seconds by which distances of key frames must differ besides, and below which they are wasteful.
+const KEY_FRAMES_UNEVEN_S: f64 = 0.1;
+const KEY_FRAMES_FREQUENT_S: f64 = 0.5;
+/// Below this part of the announced rate pictures are missing; above, it is rounding.
+const FPS_REACHED: f64 = 0.93;
+/// The lowest of the Common FPS Values that OBS offers.
+const LEAST_USUAL_FPS: f64 = 10.0;
+/// Browsers decode 5.1 and downmix it.
+const MAX_CHANNELS: u8 = 6;
 /// Repairs in ten to twenty seconds that are no accident any more.
 const REPAIRS: u64 = 3;
 /// Kinds of repair that cost viewers something; the others are inaudible and invisible.
@@ -149,7 +160,7 @@ impl Found {
             seconds(wanted)
         );
         let shortest = video.key_frame_interval_shortest.unwrap_or(longest);
-        if longest > wanted * 1.1 {
+        if longest > wanted * KEY_FRAMES_TOLERANCE {
             let cut = longest > rules.longest_segment.as_secs_f64();
             let severity = if cut { Severity::Error } else { Severity::Warning };
             let finding = format!(
@@ -157,14 +168,14 @@ impl Found {
                 seconds(longest)
             );
             self.say(severity, "key_frame_interval", finding, set);
-        } else if longest > shortest * 1.1 && longest - shortest > 0.1 {
+        } else if longest > shortest * KEY_FRAMES_TOLERANCE && longest - shortest > KEY_FRAMES_UNEVEN_S {
             let (from, to) = (seconds(shortest), seconds(longest));
             let finding = format!(
                 "Key frames come unevenly, every {from} to {to}: segments differ in length, and DASH loses its low latency."
             );
             let remedy = format!("{set} With x264, add scenecut=0 to x264 Options.");
             self.say(Severity::Info, "key_frames_uneven", finding, remedy);
-        } else if longest < 0.5 && video.key_frame_interval.is_some() {
+        } else if longest < KEY_FRAMES_FREQUENT_S && video.key_frame_interval.is_some() {
             let finding =
                 format!("Key frames come every {}: they take bits that the other pictures need.", seconds(longest));
             self.say(Severity::Info, "key_frames_frequent", finding, set);
@@ -188,11 +199,13 @@ impl Found {
                 "{} pictures a second are too few for low latency: viewers stay whole segments behind.",
                 rounded(fps)
             );
-            let remedy =
-                format!("Set Common FPS Values in OBS to {} or more (Settings → Video).", least.ceil().max(10.0));
+            let remedy = format!(
+                "Set Common FPS Values in OBS to {} or more (Settings → Video).",
+                least.ceil().max(LEAST_USUAL_FPS)
+            );
             self.say(Severity::Warning, "frame_rate_low", finding, remedy);
         }
-        let announced = video.fps_announced.filter(|announced| fps < announced * 0.93);
+        let announced = video.fps_announced.filter(|announced| fps < announced * FPS_REACHED);
         match (announced, video.steadiness) {
             (Some(announced), _) => {
                 let finding =
@@ -256,7 +269,7 @@ impl Found {
             );
             let remedy = "Set the Audio Encoder in OBS to AAC (Settings → Output → Streaming).";
             self.say(Severity::Error, "audio_codec", finding, remedy);
-        } else if audio.channels.is_some_and(|channels| channels > 6) {
+        } else if audio.channels.is_some_and(|channels| channels > MAX_CHANNELS) {
             let finding =
                 format!("The sound has {} channels; browsers play six at most.", audio.channels.unwrap_or_default());
             self.say(Severity::Warning, "audio_channels", finding, "Set Channels in OBS to Stereo (Settings → Audio).");

@@ -1,25 +1,23 @@
 //! When media arrives, against when its timestamps say: jitter, an uplink that falls behind, and how far sound and pictures are apart.
 
-use super::track::{KEPT, number};
+use super::seconds::{KEPT, RECENT, Seconds};
 
 /// Encoders begin with what they had gathered: the first seconds say nothing.
 const SETTLING_US: i64 = 2_000_000;
-/// Buckets that jitter is taken over.
-const RECENT: u64 = 10;
-/// Buckets that count as now.
+/// Seconds that count as now.
 const NOW: u64 = 2;
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Second {
-    number: u64,
+/// How late media came within one second, at best and at worst.
+#[derive(Debug, Clone, Copy)]
+struct Spread {
     least: i64,
     most: i64,
 }
 
-/// Arrival minus media time, in one-second buckets, microseconds. Only differences of it mean something.
+/// Arrival minus media time, microseconds. Only differences of it mean something.
 #[derive(Debug, Default)]
 pub(super) struct Lateness {
-    seconds: [Second; KEPT],
+    seconds: Seconds<Option<Spread>>,
 }
 
 impl Lateness {
@@ -27,18 +25,15 @@ impl Lateness {
         if at_us < SETTLING_US {
             return;
         }
-        let number = number(at_us);
-        let Some(second) = self.seconds.get_mut(number as usize % KEPT) else { return };
-        if second.number == number {
-            (second.least, second.most) = (second.least.min(late_us), second.most.max(late_us));
-        } else {
-            *second = Second { number, least: late_us, most: late_us };
-        }
+        let Some(second) = self.seconds.at(at_us) else { return };
+        *second = Some(match second {
+            Some(spread) => Spread { least: spread.least.min(late_us), most: spread.most.max(late_us) },
+            None => Spread { least: late_us, most: late_us },
+        });
     }
 
-    fn last(&self, at_us: i64, count: u64) -> impl Iterator<Item = &Second> {
-        let now = number(at_us);
-        self.seconds.iter().filter(move |second| second.number > 0 && second.number.saturating_add(count) > now)
+    fn last(&self, at_us: i64, count: u64) -> impl Iterator<Item = &Spread> {
+        self.seconds.last(at_us, count).flatten()
     }
 
     /// The least of the last ten seconds: how late media is when nothing holds it up.

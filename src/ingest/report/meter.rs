@@ -32,14 +32,18 @@ pub struct Announced {
 
 type Counts = [u64; Repair::ALL.len()];
 
+/// How often each kind of repair was made.
 #[derive(Debug, Default)]
 struct RepairCounts {
     total: Counts,
+    /// Which period is running, since the publisher connected.
     period: i64,
     running: Counts,
+    /// Those of the period before.
     before: Counts,
 }
 
+/// A track and its figures.
 #[derive(Debug)]
 struct Measured {
     format: Format,
@@ -49,11 +53,14 @@ struct Measured {
 /// Measures one publisher. About 5 KiB, whatever it sends.
 #[derive(Debug)]
 pub struct Meter {
+    /// When the publisher connected: what all times are counted from.
     start: Instant,
+    /// When the last access unit came.
     last: Instant,
     announced: Announced,
     video: Option<Measured>,
     audio: Option<Measured>,
+    /// Why pictures are refused, and why sound is.
     refused: [Option<String>; 2],
     repairs: RepairCounts,
 }
@@ -81,7 +88,7 @@ impl Meter {
     /// A track begins, or its format changes.
     pub fn track(&mut self, track: &Track) {
         let kind = track.format.kind();
-        self.refuse(kind, None);
+        *self.refusal(kind) = None;
         let format = track.format.clone();
         match self.slot(kind) {
             Some(measured) => {
@@ -94,7 +101,7 @@ impl Meter {
 
     /// A track is not taken.
     pub fn refused(&mut self, kind: Kind, why: &str) {
-        self.refuse(kind, Some(why.chars().take(MAX_TEXT).collect()));
+        *self.refusal(kind) = Some(why.chars().take(MAX_TEXT).collect());
     }
 
     /// The next access unit of that track, which arrived at `now`.
@@ -221,11 +228,11 @@ impl Meter {
         }
     }
 
-    fn refuse(&mut self, kind: Kind, why: Option<String>) {
+    fn refusal(&mut self, kind: Kind) -> &mut Option<String> {
         let [video, audio] = &mut self.refused;
         match kind {
-            Kind::Video => *video = why,
-            Kind::Audio => *audio = why,
+            Kind::Video => video,
+            Kind::Audio => audio,
         }
     }
 

@@ -13,6 +13,7 @@ mod advice;
 mod board;
 mod lateness;
 mod meter;
+mod seconds;
 mod track;
 mod words;
 

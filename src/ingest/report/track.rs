@@ -1,31 +1,34 @@
 //! One track's figures, in one-second buckets by arrival.
 
 use super::lateness::Lateness;
+use super::seconds::{RECENT, Seconds};
 use crate::media::{Kind, Timescale};
 
-/// Buckets kept: what lag is measured against.
-pub(super) const KEPT: usize = 16;
-/// Buckets that rates are taken over, the one being filled included.
-const RECENT: u64 = 10;
 /// Key frame distances remembered.
 const KEY_FRAMES: usize = 8;
 /// A distance counts as missing media from this many percent of the usual one on, when it is also longer by [`MISSING_US`].
 const MISSING_PERCENT: i64 = 175;
 const MISSING_US: i64 = 15_000;
+/// A second with less media than this was cut short by a burst, or is being filled: its rate is no peak.
+const LEAST_PEAK_US: i64 = 500_000;
+/// From fewer distances no spread is told.
+const LEAST_DISTANCES: u64 = 8;
 /// Distances beyond this are outages, not rates.
 const LONGEST_US: i64 = 60_000_000;
 
 /// One second of arrival.
 #[derive(Debug, Clone, Copy, Default)]
 struct Second {
-    /// Which one, counted from 1; 0 for never.
-    number: u64,
     bytes: u64,
-    /// Distances between access units, as many as units; microseconds of media.
+    /// Distances from the access unit before, as many as units.
     units: u64,
+    /// Their sum, microseconds of media.
     span_us: i64,
+    /// The sum of their squares.
     squares: u64,
+    /// The longest of them.
     longest_us: i64,
+    /// What of them is media that never came.
     dropped_us: i64,
     /// Most pictures in a row that are shown before one that came earlier.
     reordered: u32,
@@ -67,7 +70,8 @@ impl Sums {
     pub(super) fn unevenness(&self) -> Option<f64> {
         let count = self.units as f64;
         let mean = self.span_us as f64 / count;
-        (self.units >= 8 && mean > 0.0).then(|| (self.squares as f64 / count - mean * mean).max(0.0).sqrt() / mean)
+        (self.units >= LEAST_DISTANCES && mean > 0.0)
+            .then(|| (self.squares as f64 / count - mean * mean).max(0.0).sqrt() / mean)
     }
 }
 
@@ -80,14 +84,18 @@ pub(super) struct TrackMeter {
     last_us: Option<i64>,
     /// The usual distance, smoothed; 0 before the first.
     usual_us: i64,
-    seconds: [Second; KEPT],
+    seconds: Seconds<Second>,
     pub(super) lateness: Lateness,
     pub(super) dropped_us: i64,
+    /// The latest presentation time so far, ticks.
     newest_pts: i64,
+    /// Pictures in a row, up to now, that are shown before one that came earlier.
     reordered: u32,
+    /// Media time of the last key frame.
     last_key_us: Option<i64>,
     /// Milliseconds between key frames, a ring of the last ones.
     key_distances: [u32; KEY_FRAMES],
+    /// How many distances were ever put into it.
     keys: usize,
 }
 
@@ -117,7 +125,7 @@ impl TrackMeter {
             hz: i64::from(scale.hz()),
             last_us: None,
             usual_us: 0,
-            seconds: [Second::default(); KEPT],
+            seconds: Seconds::default(),
             lateness: Lateness::default(),
             dropped_us: 0,
             newest_pts: i64::MIN,
@@ -154,11 +162,7 @@ impl TrackMeter {
         }
         let wait = self.micros(unit.pts.saturating_sub(unit.dts));
         let reordered = self.reordered;
-        let number = number(unit.at_us);
-        let Some(second) = self.seconds.get_mut(number as usize % KEPT) else { return };
-        if second.number != number {
-            *second = Second { number, ..Second::default() };
-        }
+        let Some(second) = self.seconds.at(unit.at_us) else { return };
         second.reordered = second.reordered.max(reordered);
         second.wait_us = Some(second.wait_us.map_or((wait, wait), |(least, most)| (least.min(wait), most.max(wait))));
         if let Some(distance) = distance {
@@ -173,10 +177,9 @@ impl TrackMeter {
 
     /// What came in the ten seconds before `at_us`.
     pub(super) fn recent(&self, at_us: i64) -> Sums {
-        let now = number(at_us);
         let mut sums = Sums::default();
         let mut wait: Option<(i64, i64)> = None;
-        for second in self.seconds.iter().filter(|second| second.number > 0 && second.number + RECENT > now) {
+        for second in self.seconds.last(at_us, RECENT) {
             sums.bytes += second.bytes;
             sums.units += second.units;
             sums.span_us += second.span_us;
@@ -184,8 +187,7 @@ impl TrackMeter {
             sums.longest_us = sums.longest_us.max(second.longest_us);
             sums.dropped_us += second.dropped_us;
             sums.reordered = sums.reordered.max(second.reordered);
-            // Half a second of media and more: a bucket that a burst or the end of a second cut short says nothing about rates.
-            if second.span_us >= 500_000 {
+            if second.span_us >= LEAST_PEAK_US {
                 let bps = second.bytes.saturating_mul(8_000_000) / second.span_us.unsigned_abs();
                 sums.peak_bps = sums.peak_bps.max(bps);
             }
@@ -237,11 +239,6 @@ impl TrackMeter {
     fn micros(&self, ticks: i64) -> i64 {
         (ticks / self.hz).saturating_mul(1_000_000).saturating_add(ticks % self.hz * 1_000_000 / self.hz)
     }
-}
-
-/// The bucket of a time, counted from 1.
-pub(super) fn number(at_us: i64) -> u64 {
-    at_us.max(0).unsigned_abs() / 1_000_000 + 1
 }
 
 #[cfg(test)]

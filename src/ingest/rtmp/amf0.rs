@@ -9,6 +9,9 @@ pub const MAX_DEPTH: u32 = 16;
 /// Values in one message, properties and elements included: five bytes on the wire become some 60 in memory.
 pub const MAX_VALUES: usize = 4_096;
 
+/// The marker that follows the empty name behind an object's last property. Spec: §2.11.
+const OBJECT_END: u8 = 0x09;
+
 /// Why bytes are no AMF0 that we read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -175,12 +178,12 @@ impl Parser<'_> {
         let mut properties = Vec::new();
         loop {
             let name = self.short_text()?;
-            if self.reader.rest().first() == Some(&0x09) && name.is_empty() {
+            if self.reader.rest().first() == Some(&OBJECT_END) {
+                if !name.is_empty() {
+                    return Err(Error::ObjectEnd);
+                }
                 self.reader.u8()?;
                 return Ok(Value::Object(properties));
-            }
-            if self.reader.rest().first() == Some(&0x09) {
-                return Err(Error::ObjectEnd);
             }
             properties.push((name, self.value(depth + 1)?));
         }

@@ -5,6 +5,7 @@
 //!
 //! Specification: RTMP 1.0 §5.3.
 
+use super::type_id::{AGGREGATE, AUDIO, VIDEO};
 use crate::media::reader::{Reader, Truncated};
 
 /// A peer could name 65,598 chunk streams to make us keep a state for each. Encoders use four to eight.
@@ -19,6 +20,8 @@ pub const MAX_ANNOUNCED_STRANGER: u64 = 128 * 1024;
 pub const MAX_ANNOUNCED: u64 = 16 * 1024 * 1024;
 /// Chunk size until the peer sets one. Spec: RTMP 1.0 §5.4.1.
 const INITIAL_CHUNK_SIZE: u32 = 128;
+/// The first bit of a chunk size must be zero. Spec: RTMP 1.0 §5.4.1.
+const MAX_CHUNK_SIZE: u32 = 0x7FFF_FFFF;
 /// A timestamp field of this value says that 32 bits follow.
 const EXTENDED: u32 = 0xFF_FFFF;
 /// A type 3 chunk that begins a message after a type 0 chunk repeats the timestamp as a delta, says the specification; FFmpeg means just
@@ -26,11 +29,6 @@ const EXTENDED: u32 = 0xFF_FFFF;
 const MAX_REPEATED_DELTA_MS: u32 = 10_000;
 /// librtmp (OBS) opens the control chunk stream with a type 1 header.
 const CONTROL_STREAM: u32 = 2;
-
-/// Message types that carry media. Spec: RTMP 1.0 §7.1.
-pub(super) const AUDIO: u8 = 8;
-pub(super) const VIDEO: u8 = 9;
-pub(super) const AGGREGATE: u8 = 22;
 
 /// How the peer broke the chunk protocol. Every one of them ends the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,10 +43,10 @@ pub enum Error {
     #[error("a message on chunk stream {0} begins inside an unfinished one")]
     Interrupted(u32),
     /// Longer than its type may be.
-    #[error("a message of type {kind} announces {length} bytes")]
+    #[error("a message of type {type_id} announces {length} bytes")]
     MessageTooLong {
         /// Message type id.
-        kind: u8,
+        type_id: u8,
         /// Announced length.
         length: u32,
     },
@@ -67,8 +65,8 @@ pub struct Header {
     pub timestamp: u32,
     /// Bytes of the message.
     pub length: u32,
-    /// Message type id.
-    pub kind: u8,
+    /// What the message is. Spec: RTMP 1.0 §7.1.
+    pub type_id: u8,
     /// Message stream id.
     pub stream_id: u32,
 }
@@ -88,9 +86,11 @@ pub struct Piece<'a> {
     pub last: bool,
 }
 
+/// One chunk stream: what later chunks of it leave out, and how much of its message has come.
 #[derive(Debug, Clone, Copy)]
 struct Stream {
     id: u32,
+    /// Of the message that is being read, or was read last.
     header: Header,
     /// What a type 3 chunk adds when it begins a message.
     delta: u32,
@@ -100,13 +100,23 @@ struct Stream {
     received: Option<u32>,
 }
 
+/// A chunk whose header has been read.
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    /// Where its chunk stream stands in [`Decoder::streams`].
+    slot: usize,
+    /// Bytes of it that have not come yet.
+    left: u32,
+}
+
 /// Decodes one connection's chunks.
 #[derive(Debug)]
 pub struct Decoder {
     chunk_size: u32,
+    /// In the order of their first chunks; at most [`MAX_CHUNK_STREAMS`].
     streams: Vec<Stream>,
-    /// The chunk whose payload is being read: slot, bytes left in it.
-    current: Option<(usize, u32)>,
+    /// The chunk whose payload is being read; `None` before a header.
+    current: Option<Current>,
     /// Sum of the lengths of unfinished messages.
     announced: u64,
     max_announced: u64,
@@ -142,6 +152,12 @@ impl From<Error> for Stop {
     }
 }
 
+impl Stream {
+    fn new(id: u32) -> Self {
+        Self { id, header: Header::default(), delta: 0, extended: None, received: None }
+    }
+}
+
 impl Decoder {
     /// The peer may publish: it may announce [`MAX_ANNOUNCED`] from now on.
     pub fn trust(&mut self) {
@@ -153,7 +169,7 @@ impl Decoder {
     /// # Errors
     /// [`Error::ChunkSize`].
     pub fn set_chunk_size(&mut self, size: u32) -> Result<(), Error> {
-        if size == 0 || size > 0x7FFF_FFFF {
+        if size == 0 || size > MAX_CHUNK_SIZE {
             return Err(Error::ChunkSize(size));
         }
         self.chunk_size = size;
@@ -175,7 +191,7 @@ impl Decoder {
     /// # Errors
     /// [`Error`]; the connection is beyond repair.
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Piece<'a>>, Error> {
-        let (slot, left) = match self.current {
+        let Current { slot, left } = match self.current {
             Some(current) => current,
             None => {
                 let mut reader = Reader::new(input);
@@ -186,83 +202,84 @@ impl Decoder {
                 };
                 let current = self.commit(stream)?;
                 *input = reader.rest();
+                self.current = Some(current);
                 current
             }
         };
-        self.current = Some((slot, left));
         if left > 0 && input.is_empty() {
             return Ok(None);
         }
         let Some(stream) = self.streams.get_mut(slot) else { return Ok(None) };
-        let taken = input.len().min(left as usize);
-        let (data, rest) = input.split_at(taken);
+        let (data, rest) = input.split_at(input.len().min(left as usize));
         *input = rest;
         let before = stream.received.unwrap_or(0);
-        let received = before + taken as u32;
+        let received = before + data.len() as u32;
         let last = received == stream.header.length;
-        stream.received = if last { None } else { Some(received) };
         if last {
+            stream.received = None;
             self.announced -= u64::from(stream.header.length);
+        } else {
+            stream.received = Some(received);
         }
-        let left = left - taken as u32;
-        self.current = if left == 0 { None } else { Some((slot, left)) };
+        let left = left - data.len() as u32;
+        self.current = (left > 0).then_some(Current { slot, left });
         Ok(Some(Piece { slot, header: stream.header, data, first: before == 0, last }))
     }
 
-    /// Reads a chunk header without changing any state.
+    /// Reads a chunk header without changing any state. What its type leaves out is as in the chunk stream's header before:
+    ///
+    /// ```text
+    ///   type   timestamp         length, message type   message stream
+    ///    0     absolute          yes                    yes
+    ///    1     since the last    yes
+    ///    2     since the last
+    ///    3
+    /// ```
+    ///
+    /// Spec: RTMP 1.0 §5.3.1.
     fn read_header(&self, reader: &mut Reader<'_>) -> Result<Stream, Stop> {
-        let basic = reader.u8()?;
-        let id = match basic & 0x3F {
-            0 => 64 + u32::from(reader.u8()?),
-            1 => {
-                let (low, high) = (u32::from(reader.u8()?), u32::from(reader.u8()?));
-                64 + low + (high << 8)
-            }
-            short => u32::from(short),
-        };
+        let (header_type, id) = read_basic_header(reader)?;
         let known = self.streams.iter().find(|stream| stream.id == id).copied();
-        let format = basic >> 6;
-        let fresh = Stream { id, header: Header::default(), delta: 0, extended: None, received: None };
         let mut stream = match known {
             Some(stream) => stream,
-            None if format == 0 || (format == 1 && id == CONTROL_STREAM) => fresh,
+            None if header_type == 0 || (header_type == 1 && id == CONTROL_STREAM) => Stream::new(id),
             None => return Err(Error::NoHeader(id).into()),
         };
-        if format < 3 && stream.received.is_some() {
+        if header_type == 3 {
+            read_repeated_time(&mut stream, reader)?;
+            return Ok(stream);
+        }
+        if stream.received.is_some() {
             return Err(Error::Interrupted(id).into());
         }
-        if format == 3 {
-            read_repeated_time(&mut stream, reader)?;
+        let field = reader.u24()?;
+        if header_type < 2 {
+            stream.header.length = reader.u24()?;
+            stream.header.type_id = reader.u8()?;
+        }
+        if header_type == 0 {
+            // The only little-endian number of the protocol.
+            stream.header.stream_id = reader.u32()?.swap_bytes();
+        }
+        stream.extended = if field == EXTENDED { Some(reader.u32()?) } else { None };
+        let time = stream.extended.unwrap_or(field);
+        if header_type == 0 {
+            stream.header.timestamp = time;
+            stream.delta = if time > MAX_REPEATED_DELTA_MS { 0 } else { time };
         } else {
-            let field = reader.u24()?;
-            if format < 2 {
-                stream.header.length = reader.u24()?;
-                stream.header.kind = reader.u8()?;
-            }
-            if format == 0 {
-                // The only little-endian number of the protocol.
-                stream.header.stream_id = reader.u32()?.swap_bytes();
-            }
-            stream.extended = if field == EXTENDED { Some(reader.u32()?) } else { None };
-            let time = stream.extended.unwrap_or(field);
-            if format == 0 {
-                stream.header.timestamp = time;
-                stream.delta = if time > MAX_REPEATED_DELTA_MS { 0 } else { time };
-            } else {
-                stream.header.timestamp = stream.header.timestamp.wrapping_add(time);
-                stream.delta = time;
-            }
+            stream.header.timestamp = stream.header.timestamp.wrapping_add(time);
+            stream.delta = time;
         }
         Ok(stream)
     }
 
     /// Takes over a complete header and opens its message, where it begins one.
-    fn commit(&mut self, mut stream: Stream) -> Result<(usize, u32), Error> {
-        let Header { length, kind, .. } = stream.header;
+    fn commit(&mut self, mut stream: Stream) -> Result<Current, Error> {
+        let Header { length, type_id, .. } = stream.header;
         if stream.received.is_none() {
-            let most = if matches!(kind, AUDIO | VIDEO | AGGREGATE) { MAX_MEDIA_BYTES } else { MAX_OTHER_BYTES };
+            let most = if matches!(type_id, AUDIO | VIDEO | AGGREGATE) { MAX_MEDIA_BYTES } else { MAX_OTHER_BYTES };
             if length > most {
-                return Err(Error::MessageTooLong { kind, length });
+                return Err(Error::MessageTooLong { type_id, length });
             }
             let announced = self.announced + u64::from(length);
             if announced > self.max_announced {
@@ -283,8 +300,22 @@ impl Decoder {
         if let Some(known) = self.streams.get_mut(slot) {
             *known = stream;
         }
-        Ok((slot, left))
+        Ok(Current { slot, left })
     }
+}
+
+/// The type of the header that follows, and the chunk stream. Spec: RTMP 1.0 §5.3.1.1.
+fn read_basic_header(reader: &mut Reader<'_>) -> Result<(u8, u32), Truncated> {
+    let basic = reader.u8()?;
+    let id = match basic & 0x3F {
+        0 => 64 + u32::from(reader.u8()?),
+        1 => {
+            let (low, high) = (u32::from(reader.u8()?), u32::from(reader.u8()?));
+            64 + low + (high << 8)
+        }
+        short => u32::from(short),
+    };
+    Ok((basic >> 6, id))
 }
 
 /// The time of a type 3 chunk. Where the last header's time was extended, the four bytes are repeated by most encoders and left out by

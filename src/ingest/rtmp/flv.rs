@@ -9,11 +9,24 @@ pub const MAX_HEAD_BYTES: usize = 8;
 /// Composition times beyond this are nonsense: sixteen B pictures at a picture a second. The field reaches ±2.3 hours.
 pub const MAX_COMPOSITION_MS: i32 = 16_000;
 
+/// CodecIDs of video. Those that are not taken are known by name, to say so. Spec: §E.4.3.1; 12 is not in it, but sent by many encoders.
+const SORENSON: u8 = 2;
+const VP6: u8 = 4;
+const VP6_ALPHA: u8 = 5;
 const AVC: u8 = 7;
-const AAC: u8 = 10;
+const HEVC: u8 = 12;
+/// SoundFormats of audio. Spec: §E.4.2.1.
 const MP3: u8 = 2;
-/// The same at 8 kHz, a rate that the header's own field cannot say. The frames say it themselves.
+const G711_A_LAW: u8 = 7;
+const G711_MU_LAW: u8 = 8;
+const AAC: u8 = 10;
+const SPEEX: u8 = 11;
+/// MP3 at 8 kHz, a rate that the header's own field cannot say. The frames say it themselves.
 const MP3_8_KHZ: u8 = 14;
+/// AVCPacketType, and AACPacketType but for the last.
+const SEQUENCE_HEADER: u8 = 0;
+const CODED: u8 = 1;
+const END_OF_SEQUENCE: u8 = 2;
 /// Set in the first byte of an Enhanced RTMP video header; a FourCC follows. Spec: Enhanced RTMP v1, "Extended VideoTagHeader".
 const ENHANCED: u8 = 0x80;
 /// Frame type of client commands (seek). Nothing in it is media.
@@ -83,20 +96,20 @@ fn read_video(bytes: &[u8]) -> Result<Option<Head>, Unsupported> {
     }
     match first & 0x0F {
         AVC => {}
-        2 => return Err(unsupported("Sorenson H.263".into())),
-        4 | 5 => return Err(unsupported("VP6".into())),
-        12 => return Err(unsupported("HEVC (codec 12)".into())),
+        SORENSON => return Err(unsupported("Sorenson H.263".into())),
+        VP6 | VP6_ALPHA => return Err(unsupported("VP6".into())),
+        HEVC => return Err(unsupported("HEVC (codec 12)".into())),
         other => return Err(unsupported(format!("codec {other}"))),
     }
-    let Some(&[kind, a, b, c]) = bytes.get(1..5) else { return Ok(None) };
-    let content = match kind {
-        0 => Content::Config,
-        1 => {
+    let Some(&[packet_type, a, b, c]) = bytes.get(1..5) else { return Ok(None) };
+    let content = match packet_type {
+        SEQUENCE_HEADER => Content::Config,
+        CODED => {
             // 24 bits, signed.
             let composition = i32::from_be_bytes([a, b, c, 0]) >> 8;
             Content::Unit { composition_ms: composition.clamp(-MAX_COMPOSITION_MS, MAX_COMPOSITION_MS) }
         }
-        2 => Content::End,
+        END_OF_SEQUENCE => Content::End,
         _ => Content::Nothing,
     };
     Ok(Some(Head { content, length: 5 }))
@@ -112,14 +125,14 @@ fn read_audio(bytes: &[u8]) -> Result<Option<Head>, Unsupported> {
             return Err(unsupported(code.escape_ascii().to_string()));
         }
         MP3 | MP3_8_KHZ => return Ok(Some(Head { content: Content::Mp3, length: 1 })),
-        11 => return Err(unsupported("Speex".into())),
-        7 | 8 => return Err(unsupported("G.711".into())),
+        SPEEX => return Err(unsupported("Speex".into())),
+        G711_A_LAW | G711_MU_LAW => return Err(unsupported("G.711".into())),
         other => return Err(unsupported(format!("format {other}"))),
     }
-    let Some(&kind) = bytes.get(1) else { return Ok(None) };
-    let content = match kind {
-        0 => Content::Config,
-        1 => Content::Unit { composition_ms: 0 },
+    let Some(&packet_type) = bytes.get(1) else { return Ok(None) };
+    let content = match packet_type {
+        SEQUENCE_HEADER => Content::Config,
+        CODED => Content::Unit { composition_ms: 0 },
         _ => Content::Nothing,
     };
     Ok(Some(Head { content, length: 2 }))
@@ -129,7 +142,7 @@ fn read_audio(bytes: &[u8]) -> Result<Option<Head>, Unsupported> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tag<'a> {
     /// Message type id.
-    pub kind: u8,
+    pub type_id: u8,
     /// Milliseconds, on a clock whose offset to the message's is that of the first tag.
     pub timestamp: u32,
     /// What a message of its own would hold.
@@ -140,7 +153,7 @@ pub struct Tag<'a> {
 pub fn tags(message: &[u8]) -> impl Iterator<Item = Tag<'_>> {
     let mut reader = crate::media::reader::Reader::new(message);
     std::iter::from_fn(move || {
-        let kind = reader.u8().ok()?;
+        let type_id = reader.u8().ok()?;
         let length = reader.u24().ok()? as usize;
         let low = reader.u24().ok()?;
         let timestamp = u32::from(reader.u8().ok()?) << 24 | low;
@@ -148,7 +161,7 @@ pub fn tags(message: &[u8]) -> impl Iterator<Item = Tag<'_>> {
         let body = reader.take(length).ok()?;
         // The back pointer; some writers leave out the last one.
         let _ = reader.u32();
-        Some(Tag { kind, timestamp, body })
+        Some(Tag { type_id, timestamp, body })
     })
 }
 
@@ -218,8 +231,8 @@ mod tests {
         assert_eq!(
             got,
             [
-                Tag { kind: 8, timestamp: 1 << 24 | 5, body: &[1, 2] },
-                Tag { kind: 9, timestamp: 1 << 24 | 6, body: &[] },
+                Tag { type_id: 8, timestamp: 1 << 24 | 5, body: &[1, 2] },
+                Tag { type_id: 9, timestamp: 1 << 24 | 6, body: &[] },
             ]
         );
         assert_eq!(tags(&message).count(), 3);

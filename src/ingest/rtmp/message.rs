@@ -3,7 +3,11 @@
 //! Specification: RTMP 1.0 §5.4, §6, §7.
 
 use super::amf0::{self, Value};
+use super::type_id;
 use crate::media::reader::{Reader, Truncated};
+
+/// The user control event that asks for an echo. Spec: RTMP 1.0 §7.1.7.
+const PING_REQUEST: u16 = 6;
 
 /// Why a message cannot be read. Every one of them ends the connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,26 +57,26 @@ pub struct Command {
     pub arguments: Vec<Value>,
 }
 
-/// Reads the body of a message of type `kind`.
+/// Reads the body of a message of that type.
 ///
 /// # Errors
 /// [`Error`]. Malformed metadata is no error but [`Message::Other`]: a stream does not need it.
-pub fn read(kind: u8, body: &[u8]) -> Result<Message, Error> {
+pub fn read(type_id: u8, body: &[u8]) -> Result<Message, Error> {
     let mut reader = Reader::new(body);
-    Ok(match kind {
-        1 => Message::SetChunkSize(reader.u32()?),
-        2 => Message::Abort(reader.u32()?),
-        4 => match (reader.u16()?, reader.u32()) {
-            (6, Ok(timestamp)) => Message::Ping(timestamp),
+    Ok(match type_id {
+        type_id::SET_CHUNK_SIZE => Message::SetChunkSize(reader.u32()?),
+        type_id::ABORT => Message::Abort(reader.u32()?),
+        type_id::USER_CONTROL => match (reader.u16()?, reader.u32()) {
+            (PING_REQUEST, Ok(timestamp)) => Message::Ping(timestamp),
             _ => Message::Other,
         },
-        5 => Message::WindowSize(reader.u32()?),
+        type_id::WINDOW_SIZE => Message::WindowSize(reader.u32()?),
         // AMF3 commands and data switch to AMF0 with a zero byte.
-        17 => read_command(without_zero(body))?,
-        20 => read_command(body)?,
-        15 => read_data(without_zero(body)).unwrap_or(Message::Other),
-        18 => read_data(body).unwrap_or(Message::Other),
-        super::chunk::AGGREGATE => Message::Aggregate,
+        type_id::COMMAND_AMF3 => read_command(without_zero(body))?,
+        type_id::COMMAND_AMF0 => read_command(body)?,
+        type_id::DATA_AMF3 => read_data(without_zero(body)).unwrap_or(Message::Other),
+        type_id::DATA_AMF0 => read_data(body).unwrap_or(Message::Other),
+        type_id::AGGREGATE => Message::Aggregate,
         // Acknowledgements and peer bandwidth govern what we send, which is little; shared objects are not for publishing.
         _ => Message::Other,
     })
@@ -141,8 +145,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn random_bodies_never_panic(kind in 0_u8..24, body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = read(kind, &body);
+        fn random_bodies_never_panic(type_id in 0_u8..24, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(type_id, &body);
         }
     }
 }

@@ -2,26 +2,29 @@
 //!
 //! Specification: Adobe Flash Video File Format 10.1, §E.5.
 
+use std::ops::RangeInclusive;
+
 use super::amf0::Value;
 use crate::ingest::report::Announced;
 
 /// Longest encoder name kept, in characters.
 const MAX_ENCODER: usize = 64;
-/// Highest announced rate that is believed, kbit/s.
-const MAX_KBPS: f64 = 1_000_000.0;
+/// Announced bit rates that are believed, kbit/s. Encoders that do not know theirs write 0.
+const KBPS: RangeInclusive<f64> = 1.0..=1_000_000.0;
+/// Announced picture rates that are believed, a second.
+const FPS: RangeInclusive<f64> = 1.0..=240.0;
 
-/// What is of use in it. Rates are written in kbit/s, and as 0 by encoders that do not know theirs.
+/// What is of use in it, and believed.
 pub(super) fn read(metadata: &Value) -> Announced {
     let number = |name: &str| metadata.property(name).and_then(Value::number);
     let bps = |name: &str| {
-        let kbps = number(name).filter(|kbps| (1.0..=MAX_KBPS).contains(kbps))?;
-        // Within the bounds above.
+        let kbps = number(name).filter(|kbps| KBPS.contains(kbps))?;
         Some((kbps * 1_000.0).round() as u64)
     };
     let encoder = metadata.property("encoder").and_then(Value::text).filter(|text| !text.is_empty());
     Announced {
         encoder: encoder.map(|text| text.chars().take(MAX_ENCODER).collect()),
-        fps: number("framerate").filter(|fps| (1.0..=240.0).contains(fps)),
+        fps: number("framerate").filter(|fps| FPS.contains(fps)),
         video_bps: bps("videodatarate"),
         audio_bps: bps("audiodatarate"),
     }

@@ -15,7 +15,6 @@
 
 pub mod amf0;
 pub mod chunk;
-mod commands;
 pub mod connect;
 pub mod flv;
 pub mod handshake;
@@ -26,6 +25,7 @@ mod reply;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod session;
+mod type_id;
 
 pub use intake::TooManyFormats;
 pub use reply::Error as ReplyError;

@@ -76,8 +76,8 @@ impl Outbox {
         // Full headers, as encoders expect at the start. A message of several chunks would be torn by them: rml_rtmp repeats the full
         // header on every chunk.
         let full = payload.data.len() <= CHUNK_BYTES as usize;
-        let packet = self.serializer.serialize(&payload, full, false).map_err(|_| Error::Unwritable)?;
-        self.push(packet.bytes.into())
+        let chunks = self.serializer.serialize(&payload, full, false).map_err(|_| Error::Unwritable)?;
+        self.push(chunks.bytes.into())
     }
 
     /// What precedes the answer to `connect`.
@@ -85,8 +85,8 @@ impl Outbox {
         self.send(RtmpMessage::WindowAcknowledgement { size: WINDOW_BYTES }, 0)?;
         let limit_type = PeerBandwidthLimitType::Dynamic;
         self.send(RtmpMessage::SetPeerBandwidth { size: WINDOW_BYTES, limit_type }, 0)?;
-        let packet = self.serializer.set_max_chunk_size(CHUNK_BYTES, RtmpTimestamp::new(0));
-        self.push(packet.map_err(|_| Error::Unwritable)?.bytes.into())
+        let chunks = self.serializer.set_max_chunk_size(CHUNK_BYTES, RtmpTimestamp::new(0));
+        self.push(chunks.map_err(|_| Error::Unwritable)?.bytes.into())
     }
 
     /// `_result`, or another command, to a transaction.

@@ -1,7 +1,8 @@
 //! The tokio shell: sockets, clocks and tasks around [`Session`](super::Session). One task per connection; what breaks in it ends that connection alone.
 
 mod connection;
-mod doors;
+mod low_water;
+mod publishing;
 
 use std::io;
 use std::sync::Arc;
@@ -13,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use self::connection::Connection;
-use self::doors::{Doors, Throttle};
 use crate::ingest::config;
 use crate::ingest::metrics::Metrics;
 use crate::ingest::publish::Authorise;
 use crate::ingest::report::Board;
+use crate::media::peer::{Full, Places};
 use crate::packager::live;
 
 /// After an error of `accept` that is not about one connection: no file descriptors, no memory. Trying again at once would spin.
@@ -49,8 +50,7 @@ impl std::fmt::Debug for Context {
 /// the server binds the listener, so that ports are known before anything is accepted.
 pub async fn serve(listener: TcpListener, context: Context, shutdown: CancellationToken) {
     let context = Arc::new(context);
-    let doors = Doors::new(context.config.max_connections, context.config.max_per_ip);
-    let (full, failing) = (Throttle::default(), Throttle::default());
+    let places = Places::new(context.config.max_connections as usize, context.config.max_per_ip as usize);
     let mut tasks = JoinSet::new();
     // Ties the log lines of a connection together.
     let mut number = 0_u64;
@@ -65,17 +65,20 @@ pub async fn serve(listener: TcpListener, context: Context, shutdown: Cancellati
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    pause_after(&error, &failing, &shutdown).await;
+                    pause_after(&error, &context.metrics, &shutdown).await;
                     continue;
                 }
             },
         };
-        let pass = match doors.enter(peer.ip()) {
-            Ok(pass) => pass,
-            Err(limit) => {
-                context.metrics.refuse(limit.label());
-                if let Some(silent) = full.speak() {
-                    tracing::warn!(%peer, silent, "RTMP connection refused: {limit}");
+        let place = match places.take(peer.ip()) {
+            Ok(place) => place,
+            Err(full) => {
+                let reason = match full {
+                    Full::All => "max_connections",
+                    Full::Peer => "max_per_ip",
+                };
+                if let Some(silent) = context.metrics.refuse(reason) {
+                    tracing::warn!(%peer, reason, silent, "RTMP connection refused: ingest.rtmp.{reason} is reached");
                 }
                 continue;
             }
@@ -88,7 +91,7 @@ pub async fn serve(listener: TcpListener, context: Context, shutdown: Cancellati
         let task = async move {
             let _counted = Counted::one(context.metrics.rtmp_connections.clone());
             Connection::new(stream, peer, context, shutdown).run().await;
-            drop(pass);
+            drop(place);
         };
         tasks.spawn(task.instrument(span));
     }
@@ -112,14 +115,15 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
-async fn pause_after(error: &io::Error, failing: &Throttle, shutdown: &CancellationToken) {
+async fn pause_after(error: &io::Error, metrics: &Metrics, shutdown: &CancellationToken) {
     // These concern the connection that was being accepted, and say nothing about the next.
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
         return;
     }
-    if let Some(silent) = failing.speak() {
-        tracing::error!(%error, silent, "RTMP connections cannot be accepted");
+    let reason = "descriptors";
+    if let Some(silent) = metrics.refuse(reason) {
+        tracing::error!(%error, reason, silent, "RTMP connections cannot be accepted");
     }
     tokio::select! {
         () = shutdown.cancelled() => {}

@@ -1,43 +1,45 @@
 //! One publisher's connection, from the first byte to the last.
 //!
+//! ```text
+//!   bytes ─► handshake, chunk ─┬─ audio, video ─────────────────────────────► intake ─► Event::Track, Event::Unit
+//!                              └─ rate ─► bodies ─► message ─┬─ commands ─► state, Event::PublishRequested, …
+//!                                                            │     └─► outbox ─► bytes
+//!                                                            └─ aggregates ─► intake
+//! ```
+//!
 //! The five verbs: [`Session::receive`] takes bytes, [`Session::poll_event`] and [`Session::poll_transmit`] give what came of them,
 //! [`Session::poll_timeout`] and [`Session::handle_timeout`] keep the deadlines. After every call that takes `&mut self`, poll events and
-//! transmissions until both are empty.
+//! transmissions until both are empty, then ask for the timeout again: it may have moved.
+
+mod bodies;
+mod commands;
+mod rate;
+mod received;
+mod state;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use self::bodies::Bodies;
+use self::rate::Rate;
+use self::received::Received;
+use self::state::State;
+pub use self::state::{DECISION_DEADLINE, HANDSHAKE_DEADLINE, IDLE_DEADLINE, PUBLISH_DEADLINE};
 use super::chunk::{self, Piece};
-use super::connect::Connect;
-use super::handshake::{self, Handshake};
+use super::handshake;
 use super::intake::{AGGREGATE_SLOT, Intake, Output, TooManyFormats};
 use super::message::{self, Message};
 use super::reply::{self, Outbox};
-use super::{commands, flv, metadata};
+use super::type_id::{self, media_kind};
+use super::{flv, metadata};
 use crate::ingest::publish::{PublishRequest, Refusal};
 use crate::ingest::report::Announced;
 use crate::ingest::timeline::Repairs;
 use crate::media::{AccessUnit, Kind, Track};
 
-/// Three packets of 1.5 KB. Whoever needs longer sends a byte a second to hold a connection.
-pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
-/// From the handshake to `publish`, all in all: five round trips. Encoders need less than two seconds over a satellite.
-pub const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
-/// How long the decision may take that [`Event::PublishRequested`] asks for.
-pub const DECISION_DEADLINE: Duration = Duration::from_secs(10);
-/// Without a complete message from a publisher. Encoders that lost their network are gone for good by then, as far as viewers care.
-pub const IDLE_DEADLINE: Duration = Duration::from_secs(30);
-/// Commands, pings and other control in a window of [`RATE_WINDOW`]. Encoders send a dozen at the start; every one costs parsing and
-/// most an answer.
-const MAX_COMMANDS: u32 = 200;
-/// Data messages in the same window: some encoders send several for every picture.
-const MAX_DATA: u32 = 5_000;
-const RATE_WINDOW: Duration = Duration::from_secs(10);
-/// Smallest acknowledgement window obeyed: a peer could ask for an acknowledgement a byte.
-const MIN_WINDOW_BYTES: u32 = 1_024;
 /// What may be left unread while a decision is pending, and by itself all that a header needs.
 const UNREAD_HINT: usize = 64 * 1024;
 
@@ -60,7 +62,7 @@ pub enum Error {
     #[error(transparent)]
     Formats(#[from] TooManyFormats),
     /// More commands than any encoder sends.
-    #[error("more than {0} messages that are no media in {RATE_WINDOW:?}")]
+    #[error("more than {0} messages that are no media in {window:?}", window = rate::WINDOW)]
     TooManyCommands(u32),
     /// A deadline passed.
     #[error("no {0} in time")]
@@ -101,44 +103,24 @@ pub enum Event {
     Closed(Refusal),
 }
 
-/// ```text
-///  Handshaking ─► Connecting ─ connect ─► Connected ─ publish ─► Deciding ─ accept ─► Publishing
-///                                             ▲                     │                     │
-///                                             └──────────────────── │ ─ deleteStream ─────┘
-///                                                                   └─ reject ─► Closed
-/// ```
-#[derive(Debug)]
-pub(super) enum State {
-    Handshaking(Box<Handshake>),
-    /// The handshake is over.
-    Connecting,
-    Connected(Connect),
-    /// [`Event::PublishRequested`] was given; the message stream that asked.
-    Deciding(Connect, u32),
-    Publishing(Connect, u32),
-    Closed,
-}
-
 /// The server's side of one RTMP connection. Sans-IO.
 #[derive(Debug)]
 pub struct Session {
-    pub(super) peer: SocketAddr,
-    pub(super) state: State,
+    /// For whoever decides about publishing, and nothing else here.
+    peer: SocketAddr,
+    state: State,
+    /// When the state must be left, or renewed by media.
     deadline: Instant,
     decoder: chunk::Decoder,
-    /// One a chunk stream: the body of a message that carries no media of its own.
-    bodies: Vec<BytesMut>,
-    pub(super) intake: Intake,
-    pub(super) outbox: Outbox,
-    pub(super) events: VecDeque<Event>,
-    /// Message streams made so far.
-    pub(super) streams: u32,
-    received: u64,
-    acknowledged: u64,
-    window: u32,
-    rate_since: Instant,
-    commands: u32,
-    data: u32,
+    bodies: Bodies,
+    rate: Rate,
+    received: Received,
+    /// Media of what is being published now; a fresh one for each publication.
+    intake: Intake,
+    outbox: Outbox,
+    events: VecDeque<Event>,
+    /// Message streams made so far, which are numbered from 1.
+    streams: u32,
 }
 
 impl Session {
@@ -149,17 +131,13 @@ impl Session {
             state: State::Handshaking(Box::default()),
             deadline: now + HANDSHAKE_DEADLINE,
             decoder: chunk::Decoder::default(),
-            bodies: vec![BytesMut::new(); chunk::MAX_CHUNK_STREAMS],
+            bodies: Bodies::default(),
+            rate: Rate::new(now),
+            received: Received::default(),
             intake: Intake::default(),
             outbox: Outbox::default(),
             events: VecDeque::new(),
             streams: 0,
-            received: 0,
-            acknowledged: 0,
-            window: reply::WINDOW_BYTES,
-            rate_since: now,
-            commands: 0,
-            data: 0,
         }
     }
 
@@ -170,35 +148,17 @@ impl Session {
     /// # Errors
     /// [`Error`]: drop the connection. Events and transmissions from before may still be polled.
     pub fn receive(&mut self, now: Instant, input: &mut BytesMut) -> Result<(), Error> {
-        while let State::Handshaking(handshake) = &mut self.state {
-            let progress = handshake.receive(input)?;
-            input.advance(progress.used);
-            self.received += progress.used as u64;
-            self.outbox.push(progress.reply)?;
-            if progress.done {
-                self.transition(now, State::Connecting);
-            } else {
-                return Ok(());
-            }
+        if !self.shake_hands(now, input)? {
+            return Ok(());
         }
         let mut rest = &input[..];
-        let before = rest.len();
-        let mut result = Ok(());
-        while result.is_ok() && self.reads() {
-            match self.decoder.next(&mut rest) {
-                Ok(Some(piece)) => result = self.piece(now, piece),
-                Ok(None) => break,
-                Err(error) => result = Err(error.into()),
-            }
-        }
-        let used = before - rest.len();
+        let result = self.read_chunks(now, &mut rest);
+        let used = input.len() - rest.len();
         input.advance(used);
-        self.received += used as u64;
+        self.received.add(used);
         result?;
-        if self.received - self.acknowledged >= u64::from(self.window.max(MIN_WINDOW_BYTES)) {
-            self.acknowledged = self.received;
-            // The running total, which wraps after 4 GiB.
-            self.outbox.acknowledge(self.received as u32)?;
+        if let Some(total) = self.received.acknowledge() {
+            self.outbox.acknowledge(total)?;
         }
         Ok(())
     }
@@ -214,7 +174,8 @@ impl Session {
         self.outbox.poll()
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout), if nothing arrives before. `None` when the session is over.
+    /// When to call [`handle_timeout`](Self::handle_timeout), if nothing arrives before. `None` when the session is over. It moves with
+    /// [`receive`](Self::receive), [`accept`](Self::accept) and [`reject`](Self::reject): ask again after each.
     pub fn poll_timeout(&self) -> Option<Instant> {
         (!self.is_closed()).then_some(self.deadline)
     }
@@ -227,13 +188,7 @@ impl Session {
         if self.is_closed() || now < self.deadline {
             return Ok(());
         }
-        Err(Error::Timeout(match self.state {
-            State::Handshaking(_) => "handshake",
-            State::Connecting => "connect command",
-            State::Connected(_) => "publish command",
-            State::Deciding(..) => "decision about publishing",
-            State::Publishing(..) | State::Closed => "media",
-        }))
+        Err(Error::Timeout(self.state.awaits()))
     }
 
     /// Lets the publisher in. Call [`receive`](Self::receive) afterwards with what is left of the input. Without a request pending,
@@ -242,12 +197,11 @@ impl Session {
     /// # Errors
     /// [`Error::Reply`].
     pub fn accept(&mut self, now: Instant) -> Result<(), Error> {
-        let State::Deciding(_, stream_id) = self.state else { return Ok(()) };
-        if let State::Deciding(connect, _) = std::mem::replace(&mut self.state, State::Closed) {
-            self.decoder.trust();
-            self.intake = Intake::default();
-            self.transition(now, State::Publishing(connect, stream_id));
-        }
+        let State::Deciding { connect, stream_id } = &self.state else { return Ok(()) };
+        let (connect, stream_id) = (connect.clone(), *stream_id);
+        self.decoder.trust();
+        self.intake = Intake::default();
+        self.transition(now, State::Publishing { connect, stream_id });
         self.outbox.stream_begin(stream_id)?;
         self.outbox.status(stream_id, "status", "NetStream.Publish.Start", "publishing")?;
         Ok(())
@@ -259,7 +213,7 @@ impl Session {
     /// [`Error::Reply`].
     pub fn reject(&mut self, now: Instant, refusal: Refusal) -> Result<(), Error> {
         let stream_id = match self.state {
-            State::Deciding(_, stream_id) | State::Publishing(_, stream_id) => stream_id,
+            State::Deciding { stream_id, .. } | State::Publishing { stream_id, .. } => stream_id,
             _ => 0,
         };
         self.outbox.status(stream_id, "error", refusal.kind.rtmp_code(), &refusal.words)?;
@@ -269,12 +223,12 @@ impl Session {
 
     /// Whether more bytes from the peer are of use now.
     pub fn wants_input(&self, unread: usize) -> bool {
-        !self.is_closed() && (self.reads() || unread < UNREAD_HINT)
+        !self.is_closed() && (self.state.reads() || unread < UNREAD_HINT)
     }
 
     /// Nothing more will happen.
     pub fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed)
+        self.state.is_closed()
     }
 
     /// What was repaired since this was called last.
@@ -282,31 +236,20 @@ impl Session {
         self.intake.take_repairs()
     }
 
-    fn reads(&self) -> bool {
-        !matches!(self.state, State::Deciding(..) | State::Closed)
-    }
-
-    /// Every change of state but the temporary one inside [`accept`](Self::accept) goes through here, because it sets the deadline.
-    pub(super) fn transition(&mut self, now: Instant, to: State) {
-        self.deadline = match &to {
-            State::Handshaking(_) => now + HANDSHAKE_DEADLINE,
-            // One deadline for both: it runs from the end of the handshake.
-            State::Connected(_) if matches!(self.state, State::Connecting) => self.deadline,
-            State::Connecting | State::Connected(_) => now + PUBLISH_DEADLINE,
-            State::Deciding(..) => now + DECISION_DEADLINE,
-            State::Publishing(..) | State::Closed => now + IDLE_DEADLINE,
-        };
+    /// Every change of state goes through here, because it sets the deadline.
+    fn transition(&mut self, now: Instant, to: State) {
+        self.deadline = to.deadline(now, &self.state, self.deadline);
         self.state = to;
     }
 
-    pub(super) fn close(&mut self, now: Instant, refusal: Refusal) {
+    fn close(&mut self, now: Instant, refusal: Refusal) {
         self.drain_intake();
         self.transition(now, State::Closed);
         self.events.push_back(Event::Closed(refusal));
     }
 
     /// Moves the intake's output behind the events from before it.
-    pub(super) fn drain_intake(&mut self) {
+    fn drain_intake(&mut self) {
         while let Some(output) = self.intake.poll() {
             self.events.push_back(match output {
                 Output::Track(track) => Event::Track(track),
@@ -316,101 +259,94 @@ impl Session {
         }
     }
 
-    fn piece(&mut self, now: Instant, piece: Piece<'_>) -> Result<(), Error> {
-        let publishing = matches!(self.state, State::Publishing(..));
-        if piece.last && publishing {
-            self.deadline = now + IDLE_DEADLINE;
+    /// Takes what belongs to the handshake; true when what is left is chunks.
+    fn shake_hands(&mut self, now: Instant, input: &mut BytesMut) -> Result<bool, Error> {
+        let State::Handshaking(handshake) = &mut self.state else { return Ok(true) };
+        let progress = handshake.receive(input)?;
+        input.advance(progress.used);
+        self.received.add(progress.used);
+        self.outbox.push(progress.reply)?;
+        if progress.done {
+            self.transition(now, State::Connecting);
         }
-        if let Some(kind) = media_kind(piece.header.kind) {
-            if publishing {
-                self.intake.receive(now, kind, piece)?;
-            }
-            return Ok(());
-        }
-        if piece.header.kind == chunk::AGGREGATE && !publishing {
-            return Ok(());
-        }
-        let Some(place) = self.bodies.get_mut(piece.slot) else { return Ok(()) };
-        if piece.first {
-            place.clear();
-        }
-        // Most commands and metadata come in one piece, and then need no buffer.
-        if piece.first && piece.last {
-            return self.message(now, piece, piece.data);
-        }
-        place.extend_from_slice(piece.data);
-        if piece.last {
-            // Taken, not cleared: memory for an aggregate is not kept.
-            let body = std::mem::take(place);
-            return self.message(now, piece, &body);
+        Ok(progress.done)
+    }
+
+    /// Reads as far as the input and the state allow. `input` is moved past what was used, also by an error.
+    fn read_chunks(&mut self, now: Instant, input: &mut &[u8]) -> Result<(), Error> {
+        while self.state.reads() {
+            let Some(piece) = self.decoder.next(input)? else { break };
+            self.handle_piece(now, piece)?;
         }
         Ok(())
     }
 
-    fn message(&mut self, now: Instant, piece: Piece<'_>, body: &[u8]) -> Result<(), Error> {
-        let kind = piece.header.kind;
-        self.limit_rate(now, matches!(kind, 15 | 18 | 22))?;
-        match message::read(kind, body)? {
+    fn handle_piece(&mut self, now: Instant, piece: Piece<'_>) -> Result<(), Error> {
+        let publishing = self.state.is_publishing();
+        if piece.last && publishing {
+            self.deadline = now + IDLE_DEADLINE;
+        }
+        let kind = media_kind(piece.header.type_id);
+        let is_media = kind.is_some() || piece.header.type_id == type_id::AGGREGATE;
+        if is_media && !publishing {
+            // Encoders go on sending for a moment after they were told to stop.
+            return Ok(());
+        }
+        if let Some(kind) = kind {
+            return Ok(self.intake.receive(now, kind, piece)?);
+        }
+        match self.bodies.gather(piece) {
+            Some(body) => self.handle_message(now, piece.header, &body),
+            None => Ok(()),
+        }
+    }
+
+    fn handle_message(&mut self, now: Instant, header: chunk::Header, body: &[u8]) -> Result<(), Error> {
+        self.rate.count(now, header.type_id)?;
+        match message::read(header.type_id, body)? {
             Message::SetChunkSize(size) => self.decoder.set_chunk_size(size)?,
             Message::Abort(id) => self.abort(id),
-            Message::WindowSize(size) => self.window = size,
+            Message::WindowSize(size) => self.received.set_window(size),
             Message::Ping(timestamp) => self.outbox.pong(timestamp)?,
-            Message::Command(command) => commands::obey(self, now, piece.header.stream_id, command)?,
+            Message::Command(command) => self.obey(now, header.stream_id, &command)?,
             Message::Metadata(metadata) => {
-                if let Some(rate) = metadata.property("framerate").and_then(|value| value.number()) {
+                let announced = metadata::read(&metadata);
+                if let Some(rate) = announced.fps {
                     self.intake.declare_rate(rate);
                 }
-                self.events.push_back(Event::Announced(metadata::read(&metadata)));
+                self.events.push_back(Event::Announced(announced));
             }
-            Message::Aggregate => self.aggregate(now, piece.header.timestamp, body)?,
+            Message::Aggregate => self.handle_aggregate(now, header.timestamp, body)?,
             Message::Other => {}
         }
         Ok(())
     }
 
+    /// Forgets the unfinished message on chunk stream `id`.
     fn abort(&mut self, id: u32) {
         let Some(slot) = self.decoder.abort(id) else { return };
-        if let Some(body) = self.bodies.get_mut(slot) {
-            body.clear();
-        }
-        // The intake knows by the slot whether it was gathering; the other kind has nothing there.
+        // One of the two was gathering it; the other has nothing there.
+        self.bodies.abort(slot);
         self.intake.abort(slot);
     }
 
     /// Each tag is a message of its own, on the message's clock. Their payload is copied a second time, which is rare: Flash Media
     /// Server's tools send aggregates, encoders do not.
-    fn aggregate(&mut self, now: Instant, timestamp: u32, body: &[u8]) -> Result<(), Error> {
+    fn handle_aggregate(&mut self, now: Instant, timestamp: u32, body: &[u8]) -> Result<(), Error> {
         let mut offset = None;
         for tag in flv::tags(body) {
             let offset = *offset.get_or_insert(timestamp.wrapping_sub(tag.timestamp));
-            let Some(kind) = media_kind(tag.kind) else { continue };
+            let Some(kind) = media_kind(tag.type_id) else { continue };
             let header = chunk::Header {
                 timestamp: tag.timestamp.wrapping_add(offset),
                 length: tag.body.len() as u32,
-                kind: tag.kind,
+                type_id: tag.type_id,
                 stream_id: 0,
             };
             let piece = Piece { slot: AGGREGATE_SLOT, header, data: tag.body, first: true, last: true };
             self.intake.receive(now, kind, piece)?;
         }
         Ok(())
-    }
-
-    fn limit_rate(&mut self, now: Instant, is_data: bool) -> Result<(), Error> {
-        if now.saturating_duration_since(self.rate_since) > RATE_WINDOW {
-            (self.rate_since, self.commands, self.data) = (now, 0, 0);
-        }
-        let (count, most) = if is_data { (&mut self.data, MAX_DATA) } else { (&mut self.commands, MAX_COMMANDS) };
-        *count += 1;
-        if *count > most { Err(Error::TooManyCommands(most)) } else { Ok(()) }
-    }
-}
-
-fn media_kind(kind: u8) -> Option<Kind> {
-    match kind {
-        chunk::AUDIO => Some(Kind::Audio),
-        chunk::VIDEO => Some(Kind::Video),
-        _ => None,
     }
 }
 

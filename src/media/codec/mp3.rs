@@ -96,6 +96,17 @@ impl Frame {
 }
 
 impl Config {
+    /// A track of `channels` at `sample_rate` Hz, which tells the standard. `None` for what no frame can say.
+    pub fn new(sample_rate: u32, channels: u8) -> Option<Self> {
+        let (version, base, frame_samples) = match sample_rate {
+            32_000.. => (Version::One, sample_rate, 1_152),
+            16_000.. => (Version::Two, sample_rate * 2, 576),
+            _ => (Version::TwoAndAHalf, sample_rate * 4, 576),
+        };
+        let possible = [32_000, 44_100, 48_000].contains(&base) && (1..=2).contains(&channels);
+        possible.then_some(Self { version, sample_rate, channels, frame_samples })
+    }
+
     /// objectTypeIndication in `esds`: audio of ISO/IEC 11172-3, or of 13818-3. Spec: ISO/IEC 14496-1 table 5.
     pub fn object_type_indication(&self) -> u8 {
         if self.version == Version::One { 0x6B } else { 0x69 }

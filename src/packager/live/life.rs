@@ -3,14 +3,16 @@
 //! Publishers come and go; a life goes on between them for `resume_window`, with gaps in its playlists, and ends when nobody came.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{Metrics, Registry, Stream, WriteError, now};
 use crate::media::{AccessUnit, Kind, RenditionId, Track, WallTime};
 use crate::packager::presentation::{self, Presentation, Sequence};
+use crate::packager::saved::State;
 use crate::packager::sequence::Reservation;
 
 /// What publishers of one epoch share.
@@ -24,6 +26,8 @@ pub(super) struct Life {
     reservation: Mutex<Option<Reservation>>,
     /// The first numbers that are not reserved.
     reserved: Mutex<Sequence>,
+    /// When the last publisher went, Unix microseconds. Of no meaning while there is one.
+    left: AtomicI64,
     stream: Arc<Stream>,
 }
 
@@ -40,6 +44,7 @@ impl Life {
             presentation: Mutex::new(presentation),
             reserved: Mutex::new(reservation.end()),
             reservation: Mutex::new(Some(reservation)),
+            left: AtomicI64::new(0),
             stream,
         })
     }
@@ -53,7 +58,9 @@ impl Life {
         arrived: Option<WallTime>,
         change: impl FnOnce(&mut Presentation) -> Result<(), presentation::Error>,
     ) -> Result<(), WriteError> {
+        let share = self.registry.share();
         let mut presentation = self.presentation.lock();
+        presentation.limit_memory(share);
         let result = change(&mut presentation);
         let changes = presentation.take_changes();
         let next = presentation.next_sequence();
@@ -132,7 +139,9 @@ impl Life {
         let lived = !self.stream.windows.read().is_empty();
         match runtime {
             Ok(runtime) if !patience.is_zero() && lived => {
-                self.interrupt(now());
+                let now = now();
+                self.left_at(now);
+                self.interrupt(now);
                 if !self.registry.stopping.load(Ordering::Acquire) {
                     runtime.spawn(Arc::clone(self).wait(turn, patience));
                 }
@@ -162,13 +171,41 @@ impl Life {
             }
             let mut due = None;
             let _ = self.write(None, |presentation| {
-                due = presentation.pass(wall());
+                // Asked under the lock: what has been put down must not change any more.
+                if !self.registry.stopping.load(Ordering::Acquire) {
+                    due = presentation.pass(wall());
+                }
                 Ok(())
             });
             let Some(due) = due else { return };
             let pause = Duration::from_micros(u64::try_from(due.micros_since(wall())).unwrap_or(0));
             tokio::time::sleep(pause.clamp(Duration::from_millis(10), Duration::from_secs(2)).min(left)).await;
         }
+    }
+
+    /// Nobody has published since `left`.
+    pub(super) fn left_at(&self, left: WallTime) {
+        self.left.store(left.micros(), Ordering::Release);
+    }
+
+    /// Adds the gaps that are due at `now`, and shows viewers what there is.
+    pub(super) fn pass(self: &Arc<Self>, now: WallTime) {
+        let _ = self.write(None, |presentation| {
+            presentation.pass(now);
+            Ok(())
+        });
+    }
+
+    /// The server stops: completes what has come, and gives what the next start needs, with the time at which the publisher went and the
+    /// first numbers that are free. Whoever still publishes is refused from here on. `None` where there is nothing to go on with.
+    pub(super) fn put_down(&self, now: WallTime) -> Option<(WallTime, Sequence, State, Vec<Bytes>)> {
+        let mut presentation = self.presentation.lock();
+        self.stream.turn.fetch_add(1, Ordering::AcqRel);
+        presentation.interrupt(now);
+        self.stream.publish(presentation.take_changes());
+        let (state, payload) = presentation.save()?;
+        let left = if self.stream.seat.lock().taken { now.micros() } else { self.left.load(Ordering::Acquire) };
+        Some((WallTime::from_micros(left), presentation.next_sequence(), state, payload))
     }
 
     /// The stream is over: ENDLIST, whoever waits is released, and after a while it is forgotten.
@@ -196,7 +233,8 @@ impl Life {
         }
     }
 
-    fn release(&self, next: Sequence) {
+    /// Gives back the numbers from `next` on.
+    pub(super) fn release(&self, next: Sequence) {
         let Some(reservation) = self.reservation.lock().take() else { return };
         let release = move || {
             if let Err(error) = reservation.release(next) {

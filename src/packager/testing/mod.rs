@@ -69,12 +69,7 @@ pub(crate) fn audio_track() -> Track {
 
 /// Stereo MP3.
 pub(crate) fn mp3_track(sample_rate: u32) -> Track {
-    let (version, frame_samples) = match sample_rate {
-        32_000.. => (mp3::Version::One, 1_152),
-        16_000.. => (mp3::Version::Two, 576),
-        _ => (mp3::Version::TwoAndAHalf, 576),
-    };
-    let config = mp3::Config { version, sample_rate, channels: 2, frame_samples };
+    let config = mp3::Config::new(sample_rate, 2).expect("a rate of MP3");
     let timescale = Timescale::new(sample_rate).expect("not zero");
     Track { format: Format::Mp3(config), timescale, language: "und".into() }
 }

@@ -7,9 +7,11 @@ use bytes::BytesMut;
 
 use super::{audio_track, video_track};
 use crate::media::{AccessUnit, Epoch, Kind, RenditionId, Slab, Timescale, Track, WallTime};
+use crate::packager::playlist::hls_media;
 use crate::packager::presentation::{Changes, Presentation, Sequence};
 pub(crate) use crate::packager::rules::{assert_history_is_kept, assert_parts_are_long_enough, assert_rules};
-use crate::packager::{Catalog, Config, Window};
+use crate::packager::saved;
+use crate::packager::{Catalog, Config, Segment, Window};
 
 /// Where every simulation's wall clock starts, Unix microseconds.
 pub(crate) const START: i64 = 1_763_800_000_000_000;
@@ -19,6 +21,7 @@ pub(crate) struct Simulation {
     pub(crate) presentation: Presentation,
     pub(crate) windows: BTreeMap<RenditionId, Arc<Window>>,
     pub(crate) catalog: Option<Arc<Catalog>>,
+    config: Arc<Config>,
     slabs: BTreeMap<RenditionId, Slab>,
     counter: u8,
     /// The publisher is another one: it goes on with the renditions that there are.
@@ -27,6 +30,8 @@ pub(crate) struct Simulation {
     pub(crate) shift: i64,
     /// Pictures carry closed captions from this second on.
     pub(crate) captions_from: Option<f64>,
+    /// The pictures that [`stream`](Self::stream) publishes.
+    pub(crate) video: Track,
     /// The sound that [`stream`](Self::stream) publishes.
     pub(crate) audio: Track,
     /// Where in memory each access unit was when it was published: address and length.
@@ -37,8 +42,10 @@ impl Simulation {
     pub(crate) fn new(config: Config) -> Self {
         let epoch = Epoch::starting(WallTime::from_micros(START));
         let first = Sequence { media: 40, discontinuity: 3 };
+        let config = Arc::new(config);
         Self {
-            presentation: Presentation::new(Arc::new(config), epoch, first),
+            presentation: Presentation::new(Arc::clone(&config), epoch, first),
+            config,
             windows: BTreeMap::new(),
             catalog: None,
             slabs: BTreeMap::new(),
@@ -46,6 +53,7 @@ impl Simulation {
             rejoining: false,
             shift: 0,
             captions_from: None,
+            video: video_track(),
             audio: audio_track(),
             published: Vec::new(),
         }
@@ -61,6 +69,11 @@ impl Simulation {
     pub(crate) fn outage(&mut self, at: i64, outage: i64) {
         self.presentation.interrupt(WallTime::from_micros(START + at));
         self.look();
+        self.passing(at, outage);
+    }
+
+    /// `outage` more microseconds without a publisher, from `at` microseconds after the start on.
+    pub(crate) fn passing(&mut self, at: i64, outage: i64) {
         let mut now = at;
         while now < at + outage {
             let due = self.presentation.pass(WallTime::from_micros(START + now)).expect("interrupted");
@@ -69,6 +82,43 @@ impl Simulation {
         }
         self.rejoining = true;
         self.shift = at + outage;
+    }
+
+    /// The file that a server would leave which stops while nobody publishes.
+    pub(crate) fn file(&self) -> Vec<u8> {
+        let (presentation, payload) = self.presentation.save().expect("it is interrupted");
+        let publisher = saved::PublisherState {
+            protocol: "rtmp".into(),
+            peer: ([127, 0, 0, 1], 50_000).into(),
+            since_micros: START,
+            holder: "test".into(),
+        };
+        let (stream, left_micros, config) = ("live/me".into(), START, self.config.as_ref().clone());
+        let header = saved::Header { stream, left_micros, publisher, config, presentation };
+        let mut file = Vec::new();
+        saved::write(&header, &payload, &mut file).expect("memory takes everything");
+        file
+    }
+
+    /// The server is restarted while nobody publishes.
+    pub(crate) fn restart(&mut self) {
+        let file = self.file();
+        let (header, payload) = saved::read(&file).expect("a good file");
+        let restored = Presentation::restore(&header.presentation, payload, Arc::clone(&self.config));
+        self.presentation = restored.expect("a good presentation");
+        assert_eq!(self.file(), file, "nothing is lost on the way");
+        let before = std::mem::take(&mut self.windows);
+        self.look();
+        for (id, before) in before {
+            let after = &self.windows[&id];
+            assert!(after.version > before.version && after.next_part == before.next_part);
+            assert_eq!((after.open_msn, after.listed, after.waiting), (before.open_msn, before.listed, true));
+            assert_eq!(hls_media::render(after, &[], false), hls_media::render(&before, &[], false));
+            for (old, new) in before.segments.iter().zip(&after.segments) {
+                let bytes = |segment: &Segment| segment.slices().flatten().collect::<Vec<u8>>();
+                assert_eq!((bytes(old), &old.init), (bytes(new), &new.init));
+            }
+        }
     }
 
     /// One access unit of `bytes` bytes through the track's slab, arriving when it is due.
@@ -112,7 +162,7 @@ impl Simulation {
     /// `seconds` of constant-rate video with a key frame every `gop` pictures and two B pictures between references where `reordering`,
     /// beside AAC, interleaved as encoders do.
     pub(crate) fn stream(&mut self, seconds: f64, rate: (i64, i64), gop: i64, reordering: bool, kinds: &[Kind]) {
-        let video = kinds.contains(&Kind::Video).then(|| self.add(video_track()));
+        let video = kinds.contains(&Kind::Video).then(|| self.add(self.video.clone()));
         let audio = kinds.contains(&Kind::Audio).then(|| self.add(self.audio.clone()));
         let audio_scale = self.audio.timescale;
         let samples = i64::from(self.audio.format.sound().expect("sound").frame_samples);

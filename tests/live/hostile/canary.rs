@@ -1,14 +1,14 @@
 //! A well-behaved publisher and viewer beside whatever a test does: they must notice nothing.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::common::busy;
-use crate::common::http;
 use crate::common::media::Source;
 use crate::common::publisher::Publisher;
 use crate::common::server::{Server, media_playlists};
@@ -24,13 +24,13 @@ const KEPT_KIB: u64 = 24 * 1024;
 
 /// What a process uses.
 #[derive(Debug, Clone, Copy)]
-struct Footprint {
-    resident_kib: u64,
-    descriptors: usize,
+pub struct Footprint {
+    pub resident_kib: u64,
+    pub descriptors: usize,
 }
 
 impl Footprint {
-    fn of(process: u32) -> Self {
+    pub fn of(process: u32) -> Self {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the server runs");
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says VmRSS");
         let resident_kib = resident.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number");
@@ -56,6 +56,7 @@ pub struct Canary {
     stop: Arc<AtomicBool>,
     seen: Arc<Mutex<Seen>>,
     before: Footprint,
+    kept_kib: u64,
     machine: busy::Watch,
 }
 
@@ -63,7 +64,33 @@ impl Canary {
     /// Publishes, watches, and remembers what the server uses.
     #[track_caller]
     pub fn start(server: &mut Server) -> Self {
-        let publisher = Publisher::ffmpeg(&server.publish_url(NAME), &Source { seconds: 60, ..Source::default() });
+        Self::start_of(server, 60)
+    }
+
+    /// As [`Canary::start`], for tests that take longer than a minute.
+    #[track_caller]
+    pub fn start_long(server: &mut Server) -> Self {
+        Self::start_of(server, 180)
+    }
+
+    /// Allows the allocator to keep more, for what comes next.
+    pub fn allow_kib(&mut self, kib: u64) {
+        self.kept_kib += kib;
+    }
+
+    /// What hurt the viewer so far.
+    pub fn hurt(&self) -> Vec<String> {
+        self.seen.lock().expect("the viewer does not panic").wrong.clone()
+    }
+
+    /// The longest time without a part so far.
+    pub fn pause(&self) -> Duration {
+        self.seen.lock().expect("the viewer does not panic").longest_pause
+    }
+
+    #[track_caller]
+    fn start_of(server: &mut Server, seconds: u32) -> Self {
+        let publisher = Publisher::ffmpeg(&server.publish_url(NAME), &Source { seconds, ..Source::default() });
         server.wait_live(NAME, 1);
         let multivariant = server.get(&format!("/live/{NAME}/index.m3u8")).text();
         let video = media_playlists(&multivariant).into_iter().find(|uri| uri.contains("/v0/")).expect("video");
@@ -73,7 +100,7 @@ impl Canary {
             thread::spawn(move || watch(address, &format!("/live/{NAME}/{video}"), &stop, &seen))
         };
         let before = Footprint::of(server.process().id());
-        Self { _publisher: publisher, viewer, stop, seen, before, machine: busy::Watch::start() }
+        Self { _publisher: publisher, viewer, stop, seen, before, kept_kib: KEPT_KIB, machine: busy::Watch::start() }
     }
 
     /// Asserts that neither the stream nor the server has taken harm.
@@ -105,26 +132,53 @@ impl Canary {
             Some(Footprint::of(id)).filter(|now| now.descriptors <= self.before.descriptors + 2)
         });
         println!("before {:?}, after {after:?}", self.before);
-        assert!(after.resident_kib <= self.before.resident_kib + KEPT_KIB, "memory: {:?} {after:?}", self.before);
+        assert!(after.resident_kib <= self.before.resident_kib + self.kept_kib, "memory: {:?} {after:?}", self.before);
     }
 }
 
 /// Follows a media playlist with blocking reloads, as a low-latency player does.
 fn watch(address: SocketAddr, playlist: &str, stop: &AtomicBool, seen: &Mutex<Seen>) {
     let mut query = String::new();
+    // One connection for all requests, as players have: that it can stay is part of not being hurt.
+    let mut connection = TcpStream::connect(address).expect("the server listens");
+    connection.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit");
     while !stop.load(Ordering::Relaxed) {
-        let response = http::try_get(address, &format!("{playlist}{query}"));
+        let response = ask(&mut connection, &format!("{playlist}{query}"));
         let mut seen = seen.lock().expect("the test does not panic here");
         match response {
-            Ok(response) if response.status == 200 => match look(&response.text(), &mut seen) {
+            Ok((200, text)) => match look(&text, &mut seen) {
                 Some((msn, part)) => query = format!("?_HLS_msn={msn}&_HLS_part={part}"),
                 None => seen.wrong.push("a playlist without parts".into()),
             },
-            Ok(response) => seen.wrong.push(format!("{playlist}{query}: {}", response.status)),
-            Err(error) => seen.wrong.push(format!("{playlist}{query}: {error}")),
+            Ok((status, _)) => seen.wrong.push(format!("{playlist}{query}: {status}")),
+            Err(error) => {
+                seen.wrong.push(format!("{playlist}{query}: {error}"));
+                return;
+            }
         }
         if seen.wrong.len() > 20 {
             return;
+        }
+    }
+}
+
+/// One request on a connection that stays: status and body.
+fn ask(connection: &mut TcpStream, path: &str) -> io::Result<(u16, String)> {
+    write!(connection, "GET {path} HTTP/1.1\r\nhost: canary\r\n\r\n")?;
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 16 * 1024]);
+    loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+            let length = head.split_once("content-length: ").and_then(|(_, rest)| rest.lines().next()?.parse().ok());
+            let length: usize = length.ok_or_else(|| io::Error::other(format!("no length: {head}")))?;
+            if bytes.len() >= end + 4 + length {
+                let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+                return Ok((status, String::from_utf8_lossy(&bytes[end + 4..]).into_owned()));
+            }
+        }
+        match connection.read(&mut buffer)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => bytes.extend_from_slice(&buffer[..count]),
         }
     }
 }

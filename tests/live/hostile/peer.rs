@@ -65,6 +65,35 @@ pub fn text(text: &str) -> Amf0Value {
     Amf0Value::Utf8String(text.to_owned())
 }
 
+/// A connection from an address of this machine, with time limits on reading and writing.
+#[track_caller]
+pub fn connect_from(from: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    // Port 0 until it connects, so that thousands of connections find one.
+    socket.bind(&SocketAddr::from((from, 0)).into()).expect("an address of this machine");
+    socket.connect_timeout(&to.into(), LIMIT).expect("the server listens");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(LIMIT)).expect("a time limit");
+    stream.set_write_timeout(Some(LIMIT)).expect("a time limit");
+    stream
+}
+
+/// Reads until the server closes; `None` when it does not within `limit`.
+pub fn until_closed(stream: &mut TcpStream, limit: Duration) -> Option<Vec<u8>> {
+    let start = Instant::now();
+    let (mut heard, mut buffer) = (Vec::new(), [0; 16 * 1024]);
+    while let Some(left) = limit.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+        stream.set_read_timeout(Some(left)).expect("a time limit");
+        match stream.read(&mut buffer) {
+            Ok(0) => return Some(heard),
+            Ok(count) => heard.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
+            Err(_) => return Some(heard),
+        }
+    }
+    None
+}
+
 /// One connection.
 pub struct Peer {
     stream: TcpStream,
@@ -75,9 +104,13 @@ impl Peer {
     /// Connects and shakes hands.
     #[track_caller]
     pub fn dial(address: SocketAddr) -> Self {
-        let mut stream = TcpStream::connect_timeout(&address, LIMIT).expect("the server listens");
-        stream.set_read_timeout(Some(LIMIT)).expect("a time limit");
-        stream.set_write_timeout(Some(LIMIT)).expect("a time limit");
+        Self::dial_from(1, address)
+    }
+
+    /// As [`Peer::dial`], from 127.0.0.`host`.
+    #[track_caller]
+    pub fn dial_from(host: u8, address: SocketAddr) -> Self {
+        let mut stream = connect_from([127, 0, 0, host], address);
         stream.write_all(&[&[3][..], &[0; HANDSHAKE_BYTES - 1]].concat()).expect("the server reads the handshake");
         stream.read_exact(&mut [0; HANDSHAKE_BYTES]).expect("the server answers the handshake");
         Self { stream, heard: ChunkDeserializer::new() }
@@ -108,6 +141,34 @@ impl Peer {
         self.status().unwrap_or_else(|| panic!("the server closed without an answer to publishing {app}/{key:?}"))
     }
 
+    /// Sends one message of media or anything else on message stream 1.
+    pub fn message(&mut self, kind: u8, ms: u32, body: &[u8]) -> bool {
+        let chunk_stream = if kind == VIDEO { 6 } else { 4 };
+        self.send(&Chunks::of(chunk_stream, ms, kind, 1, body).in_a_row())
+    }
+
+    /// Publishes and expects to be let in.
+    #[track_caller]
+    pub fn publishing(address: SocketAddr, name: &str) -> Self {
+        let mut peer = Self::dial(address);
+        let (code, words) = peer.publish("live", name);
+        assert_eq!(code, "NetStream.Publish.Start", "{name}: {words}");
+        peer
+    }
+
+    /// Stops publishing, which only works on a connection that has come to no harm.
+    #[track_caller]
+    pub fn assert_stops(&mut self, what: &str) {
+        self.command(0, vec![text("deleteStream"), Amf0Value::Number(0.0), Amf0Value::Null, Amf0Value::Number(1.0)]);
+        let status = self.status();
+        assert_eq!(status.map(|(code, _)| code).as_deref(), Some("NetStream.Unpublish.Success"), "{what}");
+    }
+
+    /// The connection itself.
+    pub fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
     /// Ends what is being published and asks to publish `key`, on the same connection.
     #[track_caller]
     pub fn again(&mut self, key: &str) {
@@ -125,7 +186,7 @@ impl Peer {
     }
 
     /// The next `onStatus`: code and description. `None` when the connection ended.
-    fn status(&mut self) -> Option<(String, String)> {
+    pub fn status(&mut self) -> Option<(String, String)> {
         let (mut buffer, mut count) = ([0; 4_096], 0);
         loop {
             while let Some(message) = self.heard.get_next_message(&buffer[..count]).expect("the server speaks RTMP") {

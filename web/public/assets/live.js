@@ -1,13 +1,18 @@
 // Keeps one live stream playing in a <video>: waits until it is on air, plays it close to the live edge, recovers, waits again.
 // Knows hls.js, the playlist and the API; knows no buttons. What it finds out it tells by events, see LiveSession.
+// How far from the live edge to play is decided in pace.js.
 //
 //            +--> offline --+                        +--> waiting --+     (the publisher's connection is gone, its return is awaited)
 //   checking |--> waiting --|--> starting --> live --|              |--> live
 //            +--> ended   --+        ^               +--> ended     +--> starting
 //                 (polling)          +----------------------+ (fatal error, new epoch, nothing moves)
 
+import { Pace } from "./pace.js";
+
 const POLL_FIRST_MS = 700;
 const POLL_MAX_MS = 2000;
+// So soon after a picture the stream is likely to be back in a moment: a server that is restarted, or has crashed.
+const SOON_MS = 60000;
 const WATCH_MS = 250;
 // Further behind than this, playing faster would take too long: jump.
 const JUMP_BEHIND_S = 4;
@@ -17,16 +22,11 @@ const GIVE_UP_MS = 8000;
 const HUNG_MS = 3000;
 const HUNG_BEHIND_S = 3;
 const ASK_AFTER_MS = 1500;
+// Times in playlists and in the buffer differ by rounding, and by up to a picture.
+const BARELY_S = 0.04;
 const FACTS_EVERY_MS = 10000;
-// PART-HOLD-BACK is the least distance that can work; this much more of it rides out a late part.
-const MARGIN_S = 0.2;
-// Speeds are not heard: the browser keeps the pitch. Faster from 150 ms off the aim until it is met, slower before running dry.
-const FASTEST = 1.12;
-const SLOWEST = 0.96;
-const OFF_BY_S = 0.15;
-const KEEP_AHEAD_S = 0.5;
-const NEARLY_DRY_S = 0.2;
 
+const seconds = () => performance.now() / 1000;
 const retry = (maxNumRetry) => ({ maxNumRetry, retryDelayMs: 300, maxRetryDelayMs: 2000, backoff: "exponential" });
 
 /** The settings that keep hls.js near the live edge. PART-HOLD-BACK of the playlist sets the distance, so none is named here. */
@@ -34,8 +34,8 @@ export const HLS_CONFIG = {
   lowLatencyMode: true,
   // hls.js catches up only while more than a second is buffered, which is more than low latency ever has: #keepPace does it instead.
   maxLiveSyncPlaybackRate: 1,
-  // hls.js moves further back after each stall; its default of a whole second per stall is far too careful here.
-  liveSyncOnStallIncrease: 0.2,
+  // hls.js moves further back after each stall and never returns; Pace does both.
+  liveSyncOnStallIncrease: 0,
   // Enough to step back inside the window; a page that is open all day must not grow.
   backBufferLength: 15,
   maxBufferLength: 12,
@@ -53,6 +53,22 @@ export const HLS_CONFIG = {
   manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 5000, maxLoadTimeMs: 8000, timeoutRetry: retry(1), errorRetry: retry(1) } },
   fragLoadPolicy: { default: { maxTimeToFirstByteMs: 9000, maxLoadTimeMs: 20000, timeoutRetry: retry(3), errorRetry: retry(5) } },
 };
+
+/**
+ * When hls.js 1.7.4 drops old media while it loads a segment part by part, it forgets which parts of that segment it has (FragmentTracker
+ * takes the unfinished segment for evicted). At the segment's end it then waits for ever for parts that it will not load again, since the
+ * buffer has them. What lies in the buffer is marked as loaded here, at every reload of the playlist.
+ */
+function remindOfParts(details, type, ranges) {
+  for (const part of details.partList ?? []) {
+    if (part.loaded || !ranges) continue;
+    const { start, end } = part;
+    for (let i = 0; i < ranges.length; i++) {
+      if (ranges.start(i) > start + BARELY_S || ranges.end(i) < end - BARELY_S) continue;
+      part.elementaryStreams[type] = { startPTS: start, endPTS: end, startDTS: start, endDTS: end, partial: false };
+    }
+  }
+}
 
 /**
  * Events: `state` (this.state changed), `ready` (the media can be played: call play() on the video), `stall` (this.stalled changed),
@@ -74,17 +90,20 @@ export class LiveSession extends EventTarget {
     /** True while the viewer chose to be behind the live edge (paused, or stepped back). */
     this.behind = false;
     this.hls = null;
+    this.pace = new Pace();
     this.lastError = null;
     this.epoch = null;
     this.endedEpoch = null;
     this.clockOffset = 0;
     this.moved = { time: 0, at: performance.now() };
+    this.playedAt = -Infinity;
     this.tries = 0;
     this.run = 0;
     this.asking = false;
     this.factsAt = 0;
     this.sawEnd = false;
     this.recoveredAt = -Infinity;
+    video.addEventListener("seeking", () => this.pace.reset());
     video.addEventListener("playing", () => this.#onPlaying());
     video.addEventListener("ended", () => this.#onEnded());
     video.addEventListener("waiting", () => this.#onStarved());
@@ -103,10 +122,10 @@ export class LiveSession extends EventTarget {
     return date === null ? null : (Date.now() + this.clockOffset - date) / 1000;
   }
 
-  /** The distance from the live edge that the player aims at, in seconds, or null. Each stall makes it a little longer. */
+  /** The distance from the live edge that the player aims at, in seconds, or null. Late arrivals make it longer, for a while. */
   get targetLatency() {
-    const hold = this.hls?.targetLatency ?? null;
-    return hold === null ? null : hold + MARGIN_S;
+    const off = this.#off();
+    return off === null ? this.hls?.targetLatency ?? null : this.hls.latency - off;
   }
 
   /** Seconds of media ahead of the playhead. */
@@ -195,6 +214,7 @@ export class LiveSession extends EventTarget {
         const response = await fetch(this.urls.time, { cache: "no-store" });
         const server = Date.parse(await response.text());
         const trip = Date.now() - sent;
+        this.pace.answered(seconds(), trip / 1000);
         if (response.ok && Number.isFinite(server) && trip < best) {
           best = trip;
           this.clockOffset = server - (sent + trip / 2);
@@ -220,7 +240,8 @@ export class LiveSession extends EventTarget {
       }
       this.#enter(found);
       this.tries = 0;
-      delay = delay < POLL_FIRST_MS ? POLL_FIRST_MS : Math.min(POLL_MAX_MS, delay * 1.4);
+      const most = performance.now() - this.playedAt < SOON_MS ? POLL_FIRST_MS : POLL_MAX_MS;
+      delay = delay < POLL_FIRST_MS ? POLL_FIRST_MS : Math.min(most, delay * 1.4);
     }
   }
 
@@ -251,8 +272,10 @@ export class LiveSession extends EventTarget {
   async #askApi() {
     if (!this.urls.api) return null;
     this.factsAt = performance.now();
+    const asked = seconds();
     try {
       const response = await fetch(this.urls.api, { cache: "no-store", headers: { accept: "application/json" } });
+      this.pace.answered(seconds(), seconds() - asked);
       // An edge that knows no streams by name still serves them.
       if (response.status === 401 || response.status === 403) this.urls.api = null;
       this.#learn(response.ok ? await response.json() : null);
@@ -273,6 +296,7 @@ export class LiveSession extends EventTarget {
     this.hls = null;
     this.sawEnd = false;
     this.behind = false;
+    this.pace.reset();
     this.video.playbackRate = 1;
     this.video.removeAttribute("src");
     this.video.load();
@@ -293,7 +317,16 @@ export class LiveSession extends EventTarget {
     const hls = new Hls(HLS_CONFIG);
     this.hls = hls;
     hls.on(Hls.Events.MANIFEST_PARSED, () => this.#emit("ready"));
-    hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => this.#onPlaylist(details));
+    let buffered = {};
+    hls.on(Hls.Events.BUFFER_APPENDED, (_, { timeRanges }) => {
+      buffered = timeRanges;
+      this.#onMedia();
+    });
+    hls.on(Hls.Events.AUDIO_TRACK_UPDATED, (_, { details }) => remindOfParts(details, "audio", buffered.audio));
+    hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {
+      remindOfParts(details, "video", buffered.video);
+      this.#onPlaylist(details);
+    });
     hls.on(Hls.Events.ERROR, (_, data) => { if (hls === this.hls) this.#onHlsError(Hls, hls, data); });
     hls.attachMedia(this.video);
     hls.loadSource(this.urls.playlist);
@@ -350,6 +383,7 @@ export class LiveSession extends EventTarget {
     if (video.currentTime !== this.moved.time || (video.paused && this.state !== "starting")) {
       this.moved = { time: video.currentTime, at: now };
       if (!video.paused && !video.seeking && video.readyState > 2) {
+        this.playedAt = now;
         this.#setStalled(false);
         if (this.state === "waiting") this.#enter("live");
         this.#keepPace();
@@ -366,21 +400,31 @@ export class LiveSession extends EventTarget {
     if (still > ASK_AFTER_MS && this.state !== "starting") this.#askWhyStill(still);
   }
 
-  /** Holds the aimed distance from the live edge: a jump when far behind, else a little faster, or slower before it runs dry. */
+  #onMedia() {
+    const { hls, video, bufferAhead } = this;
+    const edge = hls?.latestLevelDetails?.edge;
+    if (edge === undefined || this.behind || video.seeking || !bufferAhead) return;
+    this.pace.arrived(seconds(), video.currentTime + bufferAhead, edge);
+  }
+
+  /** How much further from the live edge than aimed at, in seconds, or null where that is not known yet. */
+  #off() {
+    const hold = this.hls?.targetLatency ?? null;
+    const now = seconds();
+    const aim = hold === null ? null : this.pace.aim(now, hold);
+    return aim === null ? null : now - this.video.currentTime - aim;
+  }
+
+  /** Holds the aimed distance from the live edge: a jump when far behind, else a little faster or slower. */
   #keepPace() {
-    const { hls, video, targetLatency } = this;
-    if (!hls || targetLatency === null) return;
-    if (this.behind || this.sawEnd) return this.#setRate(1);
-    const off = hls.latency - targetLatency;
-    const ahead = this.bufferAhead;
+    const { hls, video } = this;
+    const off = this.#off();
+    if (this.behind || this.sawEnd || off === null) return this.#setRate(1);
     if (off > JUMP_BEHIND_S && hls.liveSyncPosition > video.currentTime + 1) {
       video.currentTime = hls.liveSyncPosition;
       return this.#setRate(1);
     }
-    const catchingUp = video.playbackRate > 1;
-    if (ahead < NEARLY_DRY_S && off < 1) this.#setRate(SLOWEST);
-    else if (ahead > KEEP_AHEAD_S && off > (catchingUp ? 0.02 : OFF_BY_S)) this.#setRate(Math.min(FASTEST, 1.03 + off * 0.1));
-    else if (!catchingUp || ahead < KEEP_AHEAD_S || off < 0.02) this.#setRate(1);
+    this.#setRate(this.pace.rate(off));
   }
 
   /** Whether playlists still bring something new. */
@@ -390,8 +434,7 @@ export class LiveSession extends EventTarget {
   }
 
   #setRate(rate) {
-    const rounded = Math.round(rate * 50) / 50;
-    if (this.video.playbackRate !== rounded) this.video.playbackRate = rounded;
+    if (this.video.playbackRate !== rate) this.video.playbackRate = rate;
   }
 
   async #askWhyStill(still) {

@@ -3,116 +3,30 @@
 //! `POST` of a JSON object; a status of 2xx is yes, of 4xx no, and everything else, silence included, is no answer: the configuration says what
 //! that means. What is asked and answered is described in docs/access.md.
 
+mod answer;
 mod breaker;
+mod config;
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use prometheus::{IntCounterVec, Opts};
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Client, Response, Url, redirect};
-use serde::{Deserialize, Serialize};
+use reqwest::{Client, Url, redirect};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
+pub(super) use self::answer::{Answer, Terms};
 use self::breaker::Breaker;
-use super::Attempt;
-use crate::media::Limits;
-use crate::packager::live::Takeover;
+pub use self::config::{Config, OnFailure};
+use super::PublishRequest;
 
 /// Questions at a time; one more waits, within its time.
 const MAX_CONCURRENT: usize = 32;
-/// Most of an answer that is read.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
-/// Most of an answer's words that a publisher is shown, in characters.
-const MAX_WORDS: usize = 200;
-/// Longest holder that an answer may name, in bytes.
-const MAX_HOLDER_BYTES: usize = 128;
 /// Answers that are remembered at a time.
 const MAX_CACHED: usize = 10_000;
-/// The publisher's connection gives up after ten seconds; ours must be over by then.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(8);
-const LONGEST_CACHE: Duration = Duration::from_secs(600);
-
-/// `[access.callback]`. What each key means stands in `config.toml`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Whom to ask; nobody where there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    /// How long an answer may take.
-    #[serde(with = "humantime_serde")]
-    pub timeout: Duration,
-    /// How long an answer holds for the same question.
-    #[serde(with = "humantime_serde")]
-    pub cache: Duration,
-    /// What no answer means.
-    pub on_failure: OnFailure,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { url: None, timeout: Duration::from_secs(3), cache: Duration::from_secs(10), on_failure: OnFailure::Deny }
-    }
-}
-
-/// What happens to a publisher when the callback does not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnFailure {
-    /// It is told to try again later.
-    Deny,
-    /// It is let in.
-    Allow,
-}
-
-impl Config {
-    /// Checks what the types cannot.
-    ///
-    /// # Errors
-    /// A sentence naming the key and the rule.
-    pub fn validate(&self) -> Result<(), String> {
-        if let Some(url) = &self.url {
-            let parsed = Url::parse(url).map_err(|why| format!("access.callback.url: {why}"))?;
-            if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
-                return Err("access.callback.url must begin with http:// or https:// and name a host".into());
-            }
-        }
-        if !(Duration::from_millis(100)..=LONGEST_TIMEOUT).contains(&self.timeout) {
-            return Err("access.callback.timeout must lie between 100ms and 8s".into());
-        }
-        if self.cache > LONGEST_CACHE {
-            return Err("access.callback.cache must be at most 10min".into());
-        }
-        Ok(())
-    }
-}
-
-/// What the callback said.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// Let it in.
-    Yes(Terms),
-    /// Do not, and tell it so.
-    No(String),
-    /// Nothing.
-    Silence(&'static str),
-}
-
-/// What an answer may add to a yes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(super) struct Terms {
-    /// By what the publisher is known again.
-    pub(super) holder: Option<String>,
-    /// What happens when it is there already.
-    pub(super) takeover: Takeover,
-    /// What it may bring.
-    pub(super) limits: Limits,
-}
-
 /// What is asked. Field names are part of the contract with operators' servers.
 #[derive(Debug, Serialize)]
 struct Question<'a> {
@@ -200,16 +114,16 @@ impl Callback {
         self.config.on_failure
     }
 
-    /// Asks whether `attempt` may publish. Takes at most `timeout`. Cancel-safe.
-    pub(super) async fn ask(&self, attempt: &Attempt<'_>) -> Answer {
+    /// Asks whether the peer may publish. Takes at most `timeout`. Cancel-safe.
+    pub(super) async fn ask(&self, request: &PublishRequest<'_>) -> Answer {
         let question = Question {
             action: "publish",
-            app: attempt.stream.app(),
-            name: attempt.stream.name(),
-            peer: attempt.peer.to_string(),
-            ip: attempt.peer.ip().to_canonical().to_string(),
-            protocol: attempt.protocol,
-            query: attempt.query,
+            app: request.stream.app(),
+            name: request.stream.name(),
+            peer: request.peer.to_string(),
+            ip: request.peer.ip().to_canonical().to_string(),
+            protocol: request.protocol,
+            query: request.query,
         };
         let key = cache_key(&question);
         if let Some(answer) = self.remembered(&key) {
@@ -253,26 +167,7 @@ impl Callback {
             Err(error) if error.is_timeout() => return Answer::Silence("it did not answer in time"),
             Err(_) => return Answer::Silence("it cannot be reached"),
         };
-        let (status, kind) = (response.status(), kind(&response));
-        if status.is_redirection() {
-            return Answer::Silence("it answered with a redirect, which is not followed");
-        }
-        let no = status.is_client_error() && !matches!(status.as_u16(), 408 | 429);
-        if !status.is_success() && !no {
-            return Answer::Silence("it answered with an error of its own");
-        }
-        let Some(body) = read(response).await else { return Answer::Silence("its answer breaks off, or is too long") };
-        if no {
-            return Answer::No(words(kind, &body));
-        }
-        match kind {
-            Kind::Json if !body.is_empty() => match serde_json::from_slice::<Terms>(&body) {
-                Ok(terms) if valid(&terms) => Answer::Yes(terms),
-                // Terms that cannot be understood may have been limits: without them nobody is let in.
-                _ => Answer::Silence("its yes comes with terms that cannot be understood"),
-            },
-            _ => Answer::Yes(Terms::default()),
-        }
+        answer::read(response).await
     }
 
     fn remembered(&self, key: &[u8; 32]) -> Option<Answer> {
@@ -303,106 +198,4 @@ fn cache_key(question: &Question<'_>) -> [u8; 32] {
         hasher.update(part.as_bytes());
     }
     hasher.finalize().into()
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Json,
-    Text,
-    Other,
-}
-
-fn kind(response: &Response) -> Kind {
-    let value = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    match value.split(';').next().map(str::trim) {
-        Some("application/json" | "application/problem+json") => Kind::Json,
-        Some("text/plain") => Kind::Text,
-        _ => Kind::Other,
-    }
-}
-
-async fn read(mut response: Response) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    while let Some(piece) = response.chunk().await.ok()? {
-        body.extend_from_slice(&piece);
-        if body.len() > MAX_ANSWER_BYTES {
-            return None;
-        }
-    }
-    Some(body)
-}
-
-/// What a publisher is told: plain text, or `detail`, `words` or `message` of JSON.
-fn words(kind: Kind, body: &[u8]) -> String {
-    let json = || serde_json::from_slice::<serde_json::Value>(body).ok();
-    let found = match kind {
-        Kind::Json => json().and_then(|json| {
-            let field = |name| json.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
-            field("detail").or_else(|| field("words")).or_else(|| field("message"))
-        }),
-        Kind::Text => std::str::from_utf8(body).ok().map(str::to_owned),
-        Kind::Other => None,
-    };
-    let found: String = found.unwrap_or_default().chars().filter(|c| !c.is_control()).take(MAX_WORDS).collect();
-    if found.trim().is_empty() { "publishing is not allowed here".into() } else { found.trim().into() }
-}
-
-fn valid(terms: &Terms) -> bool {
-    let plain =
-        |holder: &String| (1..=MAX_HOLDER_BYTES).contains(&holder.len()) && !holder.chars().any(char::is_control);
-    terms.holder.as_ref().is_none_or(plain) && terms.limits.validate().is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_breaks_a_rule_is_named() {
-        assert_eq!(Config::default().validate(), Ok(()));
-        let url = |url: &str| Config { url: Some(url.into()), ..Config::default() };
-        assert_eq!(url("https://auth.example/publish?x=1").validate(), Ok(()));
-        for (config, key) in [
-            (url("ftp://auth.example"), "access.callback.url"),
-            (url("auth"), "access.callback.url"),
-            (Config { timeout: Duration::from_secs(60), ..Config::default() }, "access.callback.timeout"),
-            (Config { cache: Duration::from_secs(3_600), ..Config::default() }, "access.callback.cache"),
-        ] {
-            assert!(config.validate().is_err_and(|why| why.starts_with(key)), "{key}");
-        }
-    }
-
-    #[test]
-    fn words_of_a_refusal_are_found_and_made_harmless() {
-        for (kind, body, wanted) in [
-            (Kind::Text, "no money\r\n, no show", "no money, no show"),
-            (Kind::Json, r#"{"detail": "banned", "message": "x"}"#, "banned"),
-            (Kind::Json, r#"{"message": "gone"}"#, "gone"),
-            (Kind::Json, "[", "publishing is not allowed here"),
-            (Kind::Other, "<html>", "publishing is not allowed here"),
-            (Kind::Text, " ", "publishing is not allowed here"),
-        ] {
-            assert_eq!(words(kind, body.as_bytes()), wanted);
-        }
-        assert_eq!(words(Kind::Text, "x".repeat(10_000).as_bytes()).len(), MAX_WORDS);
-    }
-
-    #[test]
-    fn terms_are_read_and_wrong_ones_are_not_ignored() {
-        let read = |text: &str| serde_json::from_str::<Terms>(text).ok().filter(valid);
-        let terms = read(r#"{"holder": "anna", "takeover": "always", "limits": {"max_bitrate": 6000000}, "note": 1}"#);
-        let limits = Limits { max_bitrate: Some(6_000_000), ..Limits::default() };
-        assert_eq!(terms, Some(Terms { holder: Some("anna".into()), takeover: Takeover::Always, limits }));
-        for wrong in [
-            r#"{"limits": {"max_bitrat": 1}}"#,
-            r#"{"limits": {"max_bitrate": "1"}}"#,
-            r#"{"limits": {"max_bitrate": 0}}"#,
-            r#"{"takeover": "sometimes"}"#,
-            r#"{"holder": ""}"#,
-            r#"{"holder": "a\nb"}"#,
-            "0",
-        ] {
-            assert_eq!(read(wrong), None, "{wrong}");
-        }
-    }
 }

@@ -5,12 +5,12 @@ use proptest::prelude::*;
 use super::*;
 
 /// A chunk with a type 0 header.
-fn full(id: u8, timestamp: u32, kind: u8, length: usize, payload: &[u8]) -> Vec<u8> {
+fn full(id: u8, timestamp: u32, type_id: u8, length: usize, payload: &[u8]) -> Vec<u8> {
     let mut chunk = vec![id];
     let field = timestamp.min(EXTENDED);
     chunk.extend_from_slice(&field.to_be_bytes()[1..]);
     chunk.extend_from_slice(&(length as u32).to_be_bytes()[1..]);
-    chunk.push(kind);
+    chunk.push(type_id);
     chunk.extend_from_slice(&1_u32.to_le_bytes());
     if field == EXTENDED {
         chunk.extend_from_slice(&timestamp.to_be_bytes());
@@ -60,8 +60,8 @@ fn interleaved_chunk_streams_are_kept_apart() {
     ]
     .concat();
     let got = all(&input).unwrap();
-    assert_eq!((got[0].0.kind, got[0].0.timestamp, &got[0].1), (VIDEO, 40, &vec![9; 200]));
-    assert_eq!((got[1].0.kind, got[1].0.timestamp, &got[1].1), (AUDIO, 41, &vec![8; 140]));
+    assert_eq!((got[0].0.type_id, got[0].0.timestamp, &got[0].1), (VIDEO, 40, &vec![9; 200]));
+    assert_eq!((got[1].0.type_id, got[1].0.timestamp, &got[1].1), (AUDIO, 41, &vec![8; 140]));
 }
 
 #[test]
@@ -129,8 +129,8 @@ fn what_breaks_the_protocol_is_refused() {
         ("type 2 on a fresh chunk stream", vec![0x85, 0, 0, 0, 0], Error::NoHeader(5)),
         ("type 3 on a fresh chunk stream", vec![0xC5, 0], Error::NoHeader(5)),
         ("type 0 inside a message", [half.clone(), whole.clone()].concat(), Error::Interrupted(6)),
-        ("16 MiB message", full(6, 0, VIDEO, 0xFF_FFFF, &[0]), Error::MessageTooLong { kind: 9, length: 0xFF_FFFF }),
-        ("64 KiB command", full(3, 0, 20, 65_537, &[0]), Error::MessageTooLong { kind: 20, length: 65_537 }),
+        ("16 MiB message", full(6, 0, VIDEO, 0xFF_FFFF, &[0]), Error::MessageTooLong { type_id: 9, length: 0xFF_FFFF }),
+        ("64 KiB command", full(3, 0, 20, 65_537, &[0]), Error::MessageTooLong { type_id: 20, length: 65_537 }),
         ("much before publishing", full(6, 0, VIDEO, 131_073, &[0]), Error::TooMuchAnnounced(131_073)),
     ] {
         assert_eq!(all(&input), Err(error), "{name}");

@@ -1,25 +1,29 @@
 //! One connection: bytes to the session, its events to the packager, its answers to the peer.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Counted};
-use crate::ingest::limits::Guard;
-use crate::ingest::publish::{Lease, PublishRequest, Refusal, RefusalKind};
-use crate::ingest::report::Reporter;
+use super::Context;
+use super::low_water::LowWater;
+use super::publishing::Publishing;
+use crate::ingest::publish::{PublishRequest, Refusal, RefusalKind};
 use crate::ingest::rtmp::session::{self, DECISION_DEADLINE, Event, Session};
-use crate::media::{Kind, Track, WallTime};
-use crate::packager::live::{PublishError, Publisher, PublisherInfo, TrackWriter, WriteError};
+use crate::media::{Kind, WallTime};
+use crate::packager::live;
 
 /// One read: 12 ms of a 40 Mbit/s publisher.
 const READ_BYTES: usize = 64 * 1024;
 /// Below this much room the buffer is made large again before reading.
 const MIN_ROOM: usize = 16 * 1024;
+/// The same of a peer that has not been let in: a handshake and some commands. A thousand half-open handshakes must not cost 64 MiB.
+const STRANGER_READ_BYTES: usize = 4 * 1024;
+const STRANGER_MIN_ROOM: usize = 1024;
 /// Access units handled, or bytes read, before other tasks get their turn. The runtime would take the thread away after 128 reads only, and
 /// a read may hold thousands of access units.
 const TURN_UNITS: usize = 32;
@@ -47,47 +51,22 @@ impl From<session::Error> for End {
     }
 }
 
-/// A stream being published through this connection. Dropping it ends the stream.
-struct Publishing {
-    publisher: Publisher,
-    report: Reporter,
-    video: Option<TrackWriter>,
-    audio: Option<TrackWriter>,
-    guard: Guard,
-    _lease: Option<Lease>,
-    _counted: [Counted; 2],
-}
-
-impl Publishing {
-    fn writer(&mut self, kind: Kind) -> &mut Option<TrackWriter> {
-        match kind {
-            Kind::Video => &mut self.video,
-            Kind::Audio => &mut self.audio,
-        }
-    }
-
-    fn set_track(&mut self, track: Track) -> Result<(), WriteError> {
-        self.report.track(&track);
-        let kind = track.format.kind();
-        if let Some(writer) = self.writer(kind) {
-            return writer.set_track(track);
-        }
-        let writer = self.publisher.add_track(track)?;
-        *self.writer(kind) = Some(writer);
-        Ok(())
-    }
-}
-
+/// One peer and all that belongs to it. Dropping it ends what it publishes.
 pub(super) struct Connection<S> {
     stream: S,
     peer: SocketAddr,
     context: Arc<Context>,
+    /// Cancelled when the server stops.
     shutdown: CancellationToken,
     session: Session,
+    /// What was read and not used yet: an incomplete header, or what the peer sent behind a request that is not decided.
     input: BytesMut,
+    low_water: LowWater,
     publishing: Option<Publishing>,
     /// What the peer asked to publish last, for the log. Not a field of the span: those gather, and a connection may publish thousands.
     stream_name: Option<String>,
+    /// It has published.
+    was_let_in: bool,
     /// When the bytes came that are being handled.
     received: Received,
 }
@@ -101,16 +80,28 @@ struct Received {
 
 impl Received {
     fn now() -> Self {
-        Self { at: Instant::now(), date: wall_time() }
+        Self { at: Instant::now(), date: live::now() }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
+impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
     pub(super) fn new(stream: S, peer: SocketAddr, context: Arc<Context>, shutdown: CancellationToken) -> Self {
         let received = Received::now();
         let session = Session::new(received.at, peer);
-        let input = BytesMut::new();
-        Self { stream, peer, context, shutdown, session, input, publishing: None, stream_name: None, received }
+        let (input, low_water) = (BytesMut::new(), LowWater::default());
+        Self {
+            stream,
+            peer,
+            context,
+            shutdown,
+            session,
+            input,
+            low_water,
+            publishing: None,
+            stream_name: None,
+            was_let_in: false,
+            received,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -128,16 +119,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             End::Peer => tracing::debug!("the peer closed the connection"),
             End::Told => self.linger().await,
             End::Error(error) => {
-                self.context.metrics.refuse(error.label());
-                if was_publishing {
-                    tracing::info!(stream, %error, "the publisher was disconnected");
-                } else {
-                    tracing::debug!(%error, "the peer was disconnected");
+                let reason = error.label();
+                match self.context.metrics.refuse(reason) {
+                    _ if was_publishing => tracing::info!(stream, %error, reason, "the publisher was disconnected"),
+                    Some(silent) => tracing::info!(%error, reason, silent, "the peer was disconnected"),
+                    None => {}
                 }
             }
             End::Unread => {
-                self.context.metrics.refuse("write_timeout");
-                tracing::debug!("the peer does not read what it is sent");
+                let reason = "write_timeout";
+                if let Some(silent) = self.context.metrics.refuse(reason) {
+                    tracing::info!(reason, silent, "the peer does not read what it is sent");
+                }
             }
         }
     }
@@ -147,8 +140,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.handle_events().await?;
         self.flush().await?;
         let Some(deadline) = self.session.poll_timeout() else { return Err(End::Told) };
-        if self.input.capacity() - self.input.len() < MIN_ROOM {
-            self.input.reserve(READ_BYTES);
+        if self.publishing.is_none() {
+            self.low_water.silence();
+        }
+        self.low_water.apply(&self.stream);
+        let deadline = self.low_water.patience(self.received.at).map_or(deadline, |patience| patience.min(deadline));
+        let (read_bytes, min_room) = match self.publishing {
+            Some(_) => (READ_BYTES, MIN_ROOM),
+            None => (STRANGER_READ_BYTES, STRANGER_MIN_ROOM),
+        };
+        if self.input.capacity() - self.input.len() < min_room {
+            self.input.reserve(read_bytes);
         }
         let received = tokio::select! {
             biased;
@@ -167,6 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
             }
             () = tokio::time::sleep_until(deadline.into()) => {
+                self.low_water.silence();
                 self.session.handle_timeout(Instant::now())?;
                 return Ok(());
             }
@@ -195,20 +198,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 Event::PublishRequested(request) => self.decide(request).await?,
                 Event::Track(track) => {
                     tracing::info!(stream = self.stream_name.as_deref(), codec = track.format.codec_string(), "track");
-                    if let Some(Err(exceeded)) = self.publishing.as_ref().map(|it| it.guard.track(&track)) {
-                        self.send_away(exceeded.to_string())?;
-                        continue;
-                    }
                     let result = self.publishing.as_mut().map_or(Ok(()), |publishing| publishing.set_track(track));
-                    self.stop_on(result)?;
+                    if let Err(words) = result {
+                        self.send_away(words)?;
+                    }
                 }
                 Event::Unit(kind, unit) => {
                     let Received { at, date } = self.received;
+                    if kind == Kind::Video {
+                        self.low_water.picture(unit.data.len());
+                    }
                     let result = self.publishing.as_mut().map_or(Ok(()), |publishing| {
                         publishing.report.unit(kind, &unit, at);
                         publishing.writer(kind).as_mut().map_or(Ok(()), |writer| writer.write(unit, date))
                     });
-                    self.stop_on(result)?;
+                    if let Err(error) = result {
+                        self.send_away(error.to_string())?;
+                    }
                     units += 1;
                     if units % TURN_UNITS == 0 {
                         tokio::task::yield_now().await;
@@ -223,8 +229,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     if let Some(publishing) = &self.publishing {
                         publishing.report.refused(kind, &why);
                     }
-                    self.context.metrics.refuse("track");
-                    tracing::info!(stream = self.stream_name.as_deref(), ?kind, "track refused: {why}");
+                    let (stream, reason) = (self.stream_name.as_deref(), "track");
+                    if let Some(silent) = self.context.metrics.refuse(reason) {
+                        tracing::info!(stream, ?kind, reason, silent, "track refused: {why}");
+                    }
                 }
                 Event::Unpublished => {
                     self.publishing = None;
@@ -232,8 +240,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
                 Event::Closed(refusal) => {
                     self.publishing = None;
-                    self.context.metrics.refuse(refusal.kind.label());
-                    tracing::info!(stream = self.stream_name.as_deref(), "closed: {refusal}");
+                    let (stream, reason) = (self.stream_name.as_deref(), refusal.kind.label());
+                    // Of whoever was let in every end is told, of others one a second.
+                    let silent = self.context.metrics.refuse(reason);
+                    if self.was_let_in || silent.is_some() {
+                        tracing::info!(stream, reason, silent, "closed: {refusal}");
+                    }
                 }
             }
         }
@@ -247,10 +259,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     async fn decide(&mut self, request: PublishRequest) -> Result<(), End> {
         self.stream_name = Some(request.name.to_string());
-        match tokio::time::timeout(DECISION_DEADLINE, self.publish(request)).await {
+        match tokio::time::timeout(DECISION_DEADLINE, Publishing::begin(&self.context, self.peer, request)).await {
             Ok(Ok(publishing)) => {
                 let epoch = publishing.publisher.stream().epoch();
                 self.publishing = Some(publishing);
+                self.was_let_in = true;
                 self.session.accept(Instant::now())?;
                 tracing::info!(stream = self.stream_name.as_deref(), %epoch, "publishing");
                 // What the peer sent behind its request.
@@ -264,36 +277,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
         }
         Ok(())
-    }
-
-    async fn publish(&self, request: PublishRequest) -> Result<Publishing, Refusal> {
-        let grant = self.context.authorise.authorise(&request).await?;
-        let info =
-            PublisherInfo { protocol: request.protocol, peer: self.peer, since: wall_time(), holder: grant.holder };
-        let name = request.name.clone();
-        let publisher = self.context.registry.publish(request.name, info, grant.takeover).await.map_err(|error| {
-            let kind = match &error {
-                PublishError::AlreadyLive { .. } => RefusalKind::BadName,
-                PublishError::TooManyStreams(_) => RefusalKind::Unavailable,
-                PublishError::Storage(cause) => {
-                    tracing::error!(%cause, "a stream could not be started");
-                    RefusalKind::Unavailable
-                }
-            };
-            Refusal::new(kind, error.to_string())
-        })?;
-        let report = self.context.reports.open(name, Instant::now());
-        let guard = Guard::new(grant.limits, Instant::now());
-        let counted = self.context.metrics.publishing(request.protocol).map(Counted::one);
-        let _lease = grant.lease;
-        Ok(Publishing { publisher, report, video: None, audio: None, guard, _lease, _counted: counted })
-    }
-
-    /// The packager refuses: the publisher is told, and the session closes.
-    fn stop_on(&mut self, result: Result<(), WriteError>) -> Result<(), End> {
-        let Err(error) = result else { return Ok(()) };
-        self.publishing = None;
-        Ok(self.session.reject(Instant::now(), Refusal::new(RefusalKind::Denied, error.to_string()))?)
     }
 
     /// Ends the stream and the session; the publisher reads `words`.
@@ -328,17 +311,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 }
 
-/// Resolves when what is being published must stop; never where nothing is.
+/// As [`Publishing::stopped`]; never where nothing is published.
 async fn stopped(publishing: Option<&Publishing>) -> String {
-    let Some(publishing) = publishing else { return std::future::pending().await };
-    let Some((deadline, over)) = publishing.guard.deadline() else { return publishing.publisher.stopped().await };
-    tokio::select! {
-        words = publishing.publisher.stopped() => words,
-        () = tokio::time::sleep_until(deadline.into()) => over.to_string(),
+    match publishing {
+        Some(publishing) => publishing.stopped().await,
+        None => std::future::pending().await,
     }
-}
-
-fn wall_time() -> WallTime {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    WallTime::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

@@ -1,5 +1,8 @@
 //! Outages, silence and changes of format, over simulated publishers.
 
+use std::time::Duration;
+
+use crate::media::codec::h264;
 use crate::media::{Format, Kind, RenditionId, Timescale, Track};
 use crate::packager::playlist::{dash, hls_media};
 use crate::packager::testing::simulation::{START, Simulation, payload};
@@ -240,6 +243,93 @@ fn deeper_reordering_than_before_begins_behind_the_gap_all_the_same() {
     }
 }
 
+/// Found by fuzzing: the first picture after the outage is presented later after its decoding than the stream is old.
+#[test]
+fn deep_reordering_in_the_first_moment_of_a_stream_does_not_begin_before_it() {
+    for (known, delay) in [(0, 3_000), (900, 9_000)] {
+        let mut simulation = Simulation::new(Config::default());
+        let tracks = [(); 2].map(|()| simulation.add(video_track()));
+        simulation.push(tracks[1], known, known, true, 100, Timescale::NINETY_KHZ);
+        simulation.outage(0, 1);
+        simulation.shift = 0;
+        for index in [0, 1] {
+            simulation.presentation.rejoin_track(index, video_track()).expect("a good track");
+        }
+        simulation.push(tracks[0], 0, delay, true, 100, Timescale::NINETY_KHZ);
+        simulation.finish();
+    }
+}
+
+/// Segments as long as they may be: a rendition that ends before the others has a first gap of a segment and what it is behind, which must
+/// not round above TARGETDURATION, nor may its numbers leave those of the others.
+#[test]
+fn gaps_stay_within_the_target_duration_where_segments_are_as_long_as_it() {
+    let target = Duration::from_secs(4);
+    for segment_target in [target, target - Duration::from_millis(100)] {
+        for behind in [0, 480, 520, 3_900] {
+            for outage in [3_990_000, 4_005_000, 4_400_000, 9_000_000] {
+                let config = Config { segment_target, target_duration: target, ..Config::default() };
+                let mut simulation = Simulation::new(config);
+                let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+                let scale = Timescale::new(48_000).unwrap();
+                let play = |simulation: &mut Simulation, video, audio, behind: i64| {
+                    for n in 0..96_i64 {
+                        simulation.push(video, n * 11_250, n * 11_250, n % 32 == 0, 900, Timescale::NINETY_KHZ);
+                        for frame in (n * 6_000 + 1_023) / 1_024..((n + 1) * 6_000 + 1_023) / 1_024 {
+                            if frame * 1_024 < 12 * 48_000 - behind * 48 {
+                                simulation.push(audio, frame * 1_024, frame * 1_024, true, 300, scale);
+                            }
+                        }
+                    }
+                };
+                play(&mut simulation, video, audio, behind);
+                simulation.outage(12_000_000, outage);
+                let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+                play(&mut simulation, video, audio, 0);
+                // Every window on the way obeyed the rules, EXTINF among them.
+                let (video, audio) = (&simulation.windows[&VIDEO], &simulation.windows[&AUDIO]);
+                assert_eq!(video.open_msn, audio.open_msn, "{segment_target:?} {behind} {outage}");
+                for segment in video.segments.iter().filter(|segment| !segment.is_gap()) {
+                    let Some(other) = audio.segment(segment.msn).filter(|other| !other.is_gap()) else { continue };
+                    let apart = other.init.track.timescale.micros(other.presentation_start)
+                        - Timescale::NINETY_KHZ.micros(segment.presentation_start);
+                    assert!((-1..=21_400).contains(&apart), "{segment_target:?} {behind} {outage}: {apart} µs apart");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_restart_during_an_outage_is_an_outage_and_nothing_else() {
+    let mut plain = interrupted(5_000_000);
+    let mut restarted = Simulation::new(Config::default());
+    restarted.video = parsed_video();
+    plain.finish();
+    restarted.stream(7.0, (30, 1), 60, true, &BOTH);
+    restarted.outage(7_000_000, 2_000_000);
+    restarted.restart();
+    restarted.passing(9_000_000, 3_000_000);
+    restarted.restart();
+    restarted.stream(7.0, (30, 1), 60, true, &BOTH);
+    restarted.finish();
+    for id in [VIDEO, AUDIO] {
+        assert_eq!(text(&plain.windows[&id]), text(&restarted.windows[&id]));
+    }
+    let mpd = |simulation: &Simulation| {
+        let windows: Vec<_> = simulation.windows.values().cloned().collect();
+        dash::render(simulation.catalog.as_ref().unwrap(), &windows)
+    };
+    assert_eq!(mpd(&plain), mpd(&restarted));
+}
+
+/// Of the record, as ingest reads it: what comes back from a file is read from there too.
+fn parsed_video() -> Track {
+    let track = video_track();
+    let Format::H264(config) = &track.format else { unreachable!() };
+    Track { format: Format::H264(h264::Config::parse(&config.record).unwrap()), ..track }
+}
+
 #[test]
 fn the_stump_that_a_drop_leaves_is_no_peak() {
     // A sixth of a second: a key frame and three pictures, four times the bit rate of a whole segment.
@@ -275,4 +365,28 @@ fn a_picture_that_was_to_last_does_not_date_what_comes_next_in_the_future() {
         window.segments.windows(2).find(|pair| pair[0].is_gap() && !pair[1].is_gap()).expect("media behind a gap");
     let late = behind[1].date.micros() - START - 7_350_000;
     assert!(late.abs() < 50_000, "dated {late} µs after it came");
+}
+
+/// Found by fuzzing: a track that had broken off by itself, and was then so far behind the others that its gap would have been too long.
+#[test]
+fn a_track_that_breaks_twice_in_a_row_says_so_twice() {
+    let mut simulation = Simulation::new(Config::default());
+    let tracks = [(); 2].map(|()| simulation.add(video_track()));
+    let scale = Timescale::NINETY_KHZ;
+    simulation.push(tracks[0], 222_300, 225_300, true, 100, scale);
+    simulation.push(tracks[1], 1_613_250, 1_622_250, true, 100, scale);
+    simulation.push(tracks[1], 1_615_050, 1_624_050, true, 100, scale);
+    simulation.push(tracks[0], 224_100, 233_100, true, 100, scale);
+    simulation.outage(18_000_000, 1);
+    simulation.shift = 0;
+    for index in [0, 1] {
+        simulation.presentation.rejoin_track(index, video_track()).expect("a good track");
+    }
+    for n in 0..40 {
+        for track in tracks {
+            simulation.push(track, n * 9_000, n * 9_000 + 3_000, true, 100, scale);
+        }
+    }
+    simulation.finish();
+    assert!(simulation.windows.values().all(|window| !window.segments.last().expect("segments").is_gap()));
 }

@@ -1,0 +1,45 @@
+//! `keys.json`, whatever it holds: it is understood or left as it is, and lets nobody in by mistake.
+#![no_main]
+use std::cell::RefCell;
+
+use libfuzzer_sys::fuzz_target;
+use rillcast::control::keys::{Conditions, KeyStore};
+use rillcast::media::WallTime;
+
+thread_local! {
+    static FOLDER: RefCell<tempfile::TempDir> = RefCell::new(tempfile::tempdir().expect("the temporary folder is writable"));
+}
+
+fuzz_target!(|data: &[u8]| {
+    FOLDER.with_borrow(|folder| {
+        let path = folder.path().join("keys.json");
+        // Another inode each time, by which the store tells that the file has changed.
+        let _ = std::fs::remove_file(&path);
+        std::fs::write(&path, data).expect("the folder is writable");
+        let keys = KeyStore::new(folder.path());
+        let now = WallTime::from_micros(1_700_000_000_000_000);
+        let stream = "live/me".parse().expect("a name");
+        let (here, elsewhere) = ("127.0.0.1".parse().expect("local"), "192.0.2.1".parse().expect("an address"));
+        // Nobody knows a key of which the file holds the digest: 256 random bits.
+        let known = keys.list();
+        for key in [None, Some(""), Some("rk_x")] {
+            assert!(keys.authorize(&stream, key, elsewhere, now).is_err());
+        }
+        assert!(!matches!(keys.authorize_api(Some("ra_x"), now), Ok(Some(true))));
+        match known {
+            Err(_) => {
+                assert!(keys.authorize(&stream, None, here, now).is_err(), "a file that is not understood lets nobody in");
+                assert!(keys.add(&"live/me".parse().expect("a pattern"), Conditions::default(), now).is_err());
+                assert_eq!(std::fs::read(&path).expect("it is there"), data, "it is left as it is");
+            }
+            Ok(known) => {
+                let made = keys.add(&"live/me".parse().expect("a pattern"), Conditions::default(), now).expect("there is room");
+                let (_, key) = made.paste.split_once("?key=").expect("a key");
+                assert!(keys.authorize(&stream, Some(key), elsewhere, now).is_ok());
+                assert_eq!(keys.list().expect("it was just written").len(), known.len() + 1);
+                let revoked = keys.revoke(&made.id).expect("it was just written");
+                assert!(revoked.is_some());
+            }
+        }
+    });
+});

@@ -1,0 +1,269 @@
+//! A restart that viewers do not notice: a graceful stop puts every stream's window on disk, and the next start takes it up.
+//!
+//! ```text
+//!   stop:   publishers go ─► windows are complete ─► data_dir/resume/APP/NAME.window, numbers given back exactly
+//!   start:  file read ─► removed ─► checked ─► numbers still the same? ─► the stream waits for its publisher, as after a drop
+//! ```
+//!
+//! A file is good once. It is removed before it is used, and it is used only where the numbers on disk are those that it was written with: what
+//! a crash left behind, or somebody has copied back, can never make sequence numbers go back. Whatever is wrong with it, the stream then
+//! begins a new epoch with numbers that go on.
+//!
+//! Files are not synced: what a power cut tears is refused by its checksum, and the disk must not decide how long a stop takes.
+
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::life::Life;
+use super::{Place, PublishError, PublisherInfo, Registry, Stream, now};
+use crate::media::{StreamName, WallTime};
+use crate::packager::Presentation;
+use crate::packager::saved::{self, Header, MAX_HEADER_BYTES, PublisherState, Refused};
+
+/// What files are named after the stream's name.
+const SUFFIX: &str = ".window";
+/// What the frame and a few inits may add to the media.
+const OVERHEAD_BYTES: u64 = 1 << 20;
+/// The names of protocols, which are never made at run time.
+const PROTOCOLS: [&str; 1] = ["rtmp"];
+
+/// Where windows lie between two runs of the server, and how much of them.
+#[derive(Debug, Clone)]
+pub struct Shelf {
+    folder: PathBuf,
+    max_bytes: u64,
+}
+
+/// Why a stream does not go on.
+#[derive(Debug, thiserror::Error)]
+enum NotResumed {
+    #[error("its file {0}")]
+    File(#[from] Refused),
+    #[error("its file cannot be read: {0}")]
+    Disk(#[from] io::Error),
+    #[error("its file is larger than packager.max_bytes and ingest.resume_max_bytes allow")]
+    TooLarge,
+    #[error("ingest.resume_window is over")]
+    TooLate,
+    #[error("its file is an old one: the numbers in it have been used since")]
+    Stale,
+    #[error(transparent)]
+    Place(#[from] PublishError),
+}
+
+impl Shelf {
+    /// Windows lie below `data_dir`, at most `max_bytes` of them together.
+    pub fn new(data_dir: &Path, max_bytes: u64) -> Self {
+        Self { folder: data_dir.join("resume"), max_bytes }
+    }
+
+    fn path(&self, name: &StreamName) -> PathBuf {
+        self.folder.join(name.app()).join(format!("{}{SUFFIX}", name.name()))
+    }
+
+    /// Whole or not at all.
+    fn write(&self, name: &StreamName, header: &Header, payload: &[bytes::Bytes], until: Instant) -> io::Result<()> {
+        let path = self.path(name);
+        let folder = path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder)?;
+        let file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut out = InTime { out: BufWriter::with_capacity(1 << 18, file), until };
+        saved::write(header, payload, &mut out)?;
+        let file = out.out.into_inner().map_err(|error| error.into_error())?;
+        file.persist(&path).map_err(|error| error.error)?;
+        Ok(())
+    }
+
+    /// The files there are, by stream. What is no file of ours is left out.
+    fn files(&self) -> Vec<(StreamName, PathBuf)> {
+        let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut found = Vec::new();
+        for app in entries(&self.folder) {
+            for file in entries(&app.path()) {
+                let (app, name) = (app.file_name(), file.file_name());
+                let name = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
+                let stream = app.to_str().zip(name).and_then(|(app, name)| StreamName::new(app, name).ok());
+                // A pipe or a link is not followed.
+                let plain = file.file_type().is_ok_and(|kind| kind.is_file());
+                found.extend(stream.filter(|_| plain).map(|stream| (stream, file.path())));
+            }
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found
+    }
+}
+
+/// Fails when it takes too long.
+struct InTime<W> {
+    out: W,
+    until: Instant,
+}
+
+impl<W: Write> Write for InTime<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if Instant::now() > self.until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl Registry {
+    /// The server stops: from now on streams whose publishers go are neither ended nor waited for, so that they can be put down.
+    pub fn begin_stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Writes the windows of all streams that may go on after a restart. Returns after `limit` at the latest, on whatever disk; what cannot be
+    /// written in time is left out, which costs its viewers a new epoch. To be called after [`begin_stop`](Self::begin_stop) and once
+    /// publishers have gone. Not cancel-safe: what has been begun goes on.
+    pub async fn put_down(self: &Arc<Self>, shelf: &Shelf, limit: Duration) {
+        if self.limits.resume_window.is_zero() || shelf.max_bytes == 0 {
+            return;
+        }
+        let (done, wait) = tokio::sync::oneshot::channel();
+        let (registry, shelf, until) = (Arc::clone(self), shelf.clone(), Instant::now() + limit);
+        // No task of the runtime: a disk that never answers would keep the process from ending.
+        let spawned = std::thread::Builder::new().name("put-down".into()).spawn(move || {
+            registry.put_down_until(&shelf, until);
+            let _ = done.send(());
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "windows cannot be kept over the restart");
+            return;
+        }
+        if tokio::time::timeout(limit + Duration::from_millis(500), wait).await.is_err() {
+            tracing::warn!("the disk takes too long: not all streams go on after the restart");
+        }
+    }
+
+    fn put_down_until(&self, shelf: &Shelf, until: Instant) {
+        let (mut kept, mut left_out, mut room) = (0_u32, 0_u32, shelf.max_bytes);
+        let mut lives: Vec<Arc<Life>> = self.streams.read().values().filter_map(|listed| listed.life.clone()).collect();
+        lives.sort_by(|a, b| a.stream().name.cmp(&b.stream().name));
+        for life in lives {
+            let Some((left, next, state, payload)) = life.put_down(now()) else { continue };
+            let stream = life.stream();
+            let publisher = stream.publisher();
+            let header = Header {
+                stream: stream.name.to_string(),
+                left_micros: left.micros(),
+                publisher: PublisherState {
+                    protocol: publisher.protocol.into(),
+                    peer: publisher.peer,
+                    since_micros: publisher.since.micros(),
+                    holder: publisher.holder,
+                },
+                config: self.config.as_ref().clone(),
+                presentation: state,
+            };
+            let bytes: u64 = payload.iter().map(|slice| slice.len() as u64).sum();
+            let Some(rest) = room.checked_sub(bytes).filter(|_| Instant::now() < until) else {
+                left_out += 1;
+                continue;
+            };
+            match shelf.write(&stream.name, &header, &payload, until) {
+                Ok(()) => {
+                    (kept, room) = (kept + 1, rest);
+                    life.release(next);
+                }
+                Err(error) => {
+                    left_out += 1;
+                    tracing::warn!(stream = %stream.name, %error, "its window cannot be kept over the restart");
+                }
+            }
+        }
+        if kept + left_out > 0 {
+            tracing::info!(kept, left_out, "windows kept for the next start");
+        }
+    }
+
+    /// Takes up what the last stop put down. Every file is removed, good or not. Blocks on the disk; must be called within a runtime, before
+    /// publishers are let in.
+    pub fn take_up(self: &Arc<Self>, shelf: &Shelf) {
+        let mut room = shelf.max_bytes;
+        if !self.limits.resume_window.is_zero() {
+            for (name, path) in shelf.files() {
+                match self.take_up_one(&name, &path, &mut room) {
+                    Ok(left) => tracing::info!(stream = %name, ?left, "goes on after the restart"),
+                    Err(why) => tracing::warn!(stream = %name, "does not go on after the restart: {why}"),
+                }
+            }
+        }
+        // Also what a stop had begun to write and did not finish.
+        match std::fs::remove_dir_all(&shelf.folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(folder = %shelf.folder.display(), %error, "old windows cannot be removed");
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns for how long the stream waits for its publisher.
+    fn take_up_one(self: &Arc<Self>, name: &StreamName, path: &Path, room: &mut u64) -> Result<Duration, NotResumed> {
+        let largest = self.config.max_bytes.as_u64().saturating_add(MAX_HEADER_BYTES as u64);
+        let most = largest.min(*room).saturating_add(OVERHEAD_BYTES);
+        let mut file = Vec::new();
+        let read =
+            std::fs::File::open(path).and_then(|opened| opened.take(most.saturating_add(1)).read_to_end(&mut file));
+        // Before anything is made of it: it must not be found again by a start after a crash.
+        std::fs::remove_file(path)?;
+        read?;
+        if file.len() as u64 > most {
+            return Err(NotResumed::TooLarge);
+        }
+        *room = room.saturating_sub(file.len() as u64);
+        let (header, payload) = saved::read(&file)?;
+        if header.stream != name.to_string() {
+            return Err(Refused::Wrong("it is of another stream").into());
+        }
+        if header.config != *self.config {
+            return Err(Refused::Config.into());
+        }
+        let now = now();
+        let age = Duration::from_micros(now.micros().saturating_sub(header.left_micros).unsigned_abs());
+        let left = self.limits.resume_window.saturating_sub(age);
+        if left.is_zero() {
+            return Err(NotResumed::TooLate);
+        }
+        let protocol = PROTOCOLS.into_iter().find(|known| *known == header.publisher.protocol);
+        let info = PublisherInfo {
+            protocol: protocol.ok_or(Refused::Wrong("nothing is published by that protocol"))?,
+            peer: header.publisher.peer,
+            since: WallTime::from_micros(header.publisher.since_micros),
+            holder: header.publisher.holder,
+        };
+        let mut presentation = Presentation::restore(&header.presentation, payload, Arc::clone(&self.config))?;
+        if presentation.idle_since().is_none_or(|idle| !saved::is_near(idle, header.left_micros)) {
+            return Err(Refused::Wrong("its clock and its date are far apart").into());
+        }
+        let next = presentation.next_sequence();
+        let (first, reservation) = self.sequences.reserve(name).map_err(PublishError::from)?;
+        if (first.media, first.discontinuity) != (next.media, next.discontinuity + 1) {
+            return Err(NotResumed::Stale);
+        }
+        let kept = self.metrics.media_bytes.clone();
+        let stream = Stream::new(name.clone(), presentation.epoch(), info, presentation.catalog_now(), kept);
+        stream.seat.lock().taken = false;
+        let stream = Arc::new(stream);
+        let place = Place::take(self, &stream)?;
+        let life = Life::new(self, Arc::clone(&stream), presentation, reservation);
+        life.left_at(WallTime::from_micros(header.left_micros));
+        life.pass(now);
+        place.keep(&life);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(life.wait(stream.turn.load(Ordering::Acquire), left));
+        }
+        Ok(left)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! A segmenter put down while nothing comes, and taken up again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Opening, Segmenter, Totals};
+use crate::packager::catalog::Rendition;
+use crate::packager::part::{Init, Segment};
+use crate::packager::saved::{LineState, Payload, Refused, SegmentState, length, number, tick};
+
+impl Segmenter {
+    /// The inits that its segments, or the next ones, need.
+    pub(in crate::packager) fn inits(&self) -> BTreeMap<u32, Arc<Init>> {
+        let inits = self.segments.iter().map(|segment| &segment.init).chain([&self.rendition.init]);
+        inits.map(|init| (init.number, Arc::clone(init))).collect()
+    }
+
+    /// What it holds; the segments' bytes go to the end of `payload`. `None` where it has not started, or is in the middle of something.
+    pub(in crate::packager) fn save(&self, payload: &mut Vec<Bytes>) -> Option<LineState> {
+        let (opening, idle) = (self.opening?, self.idle?);
+        Some(LineState {
+            reordering: self.reordering,
+            last_duration: self.last_duration,
+            idle,
+            discontinuity_sequence: opening.discontinuity_sequence,
+            open_msn: self.open_msn,
+            next_part: self.next_part,
+            chunk_sequence: self.sequence,
+            version: self.version,
+            totals: (self.totals.peak_bps, self.totals.bytes, self.totals.ticks, self.totals.samples),
+            listed: u32::try_from(self.listed).unwrap_or(u32::MAX),
+            segments: self.segments.iter().map(|segment| SegmentState::of(segment, payload)).collect(),
+        })
+    }
+
+    /// A segmenter that goes on behind `line`, whose next segment is `msn` as in all other renditions.
+    ///
+    /// # Errors
+    /// [`Refused`] where `line` could not be what [`save`](Self::save) gave.
+    pub(in crate::packager) fn restore(
+        rendition: Arc<Rendition>,
+        msn: u64,
+        clock_offset: i64,
+        line: &LineState,
+        inits: &BTreeMap<u32, Arc<Init>>,
+        payload: &mut Payload<'_>,
+    ) -> Result<Self, Refused> {
+        let count = line.segments.len() as u64;
+        let listed = usize::try_from(line.listed).unwrap_or(usize::MAX);
+        let first = line.open_msn.checked_sub(count).filter(|_| line.open_msn == msn && count > 0);
+        let Some(first) = first.filter(|_| listed <= line.segments.len()) else {
+            return Err(Refused::Wrong("segments are missing, or too many"));
+        };
+        if line.reordering != 0 {
+            length(line.reordering)?;
+        }
+        let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(line.segments.len());
+        let (mut next_part, mut end) = (0, i64::MIN);
+        for (msn, state) in (first..).zip(&line.segments) {
+            let init = inits.get(&state.init).ok_or(Refused::Wrong("an init is missing"))?;
+            let segment = state.segment(msn, Arc::clone(init), payload)?;
+            if let Some(part) = segment.parts.first() {
+                if part.number < next_part {
+                    return Err(Refused::Wrong("parts are not in order"));
+                }
+                next_part = part.number + segment.parts.len() as u64;
+            }
+            if segment.start < end {
+                return Err(Refused::Wrong("segments overlap"));
+            }
+            end = segment.start + segment.duration;
+            segments.push(Arc::new(segment));
+        }
+        if line.next_part < next_part || line.idle < end {
+            return Err(Refused::Wrong("what follows began before"));
+        }
+        let discontinuities = segments.last().map(|last| last.discontinuity_sequence);
+        let (peak_bps, bytes, ticks, samples) = line.totals;
+        let totals = Totals { peak_bps: number(peak_bps)?, bytes: number(bytes)?, ticks, samples: number(samples)? };
+        if tick(ticks)? < 0 {
+            return Err(Refused::Wrong("a duration is impossible"));
+        }
+        let discontinuity_sequence = number(line.discontinuity_sequence)?;
+        Ok(Self {
+            reordering: line.reordering,
+            last_duration: length(line.last_duration)?,
+            complete_bytes: segments.iter().map(|segment| segment.len()).sum(),
+            segments,
+            listed,
+            opening: Some(Opening { discontinuity_sequence, clock_offset, announced: None }),
+            idle: Some(tick(line.idle)?),
+            discontinuities,
+            next_part: number(line.next_part)?,
+            sequence: line.chunk_sequence,
+            version: number(line.version)?,
+            totals,
+            ..Self::new(rendition, msn)
+        })
+    }
+}
