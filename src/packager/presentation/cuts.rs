@@ -93,22 +93,25 @@ impl Presentation {
         let time = entry.segmenter.presentation_time(unit);
         let due = entry.segmenter.open_msn() + 1;
         let current = entry.segmenter.discontinuity_sequence();
-        let cut = self.cuts.iter().find(|cut| cut.msn == due).filter(|cut| leads || time >= cut.time(id, scale));
-        if let Some(cut) = cut.filter(|cut| !breaks || cut.opening.discontinuity_sequence > current) {
-            let discontinuity_sequence = cut.opening.discontinuity_sequence.max(current);
+        // A tag counts one. Who has missed some that the others had (it ended segments by itself meanwhile) follows one at a time.
+        let counted = |theirs: u64| theirs.clamp(current, current.saturating_add(1));
+        let leaders = self.cuts.iter().find(|cut| cut.msn == due);
+        let reached = leaders.filter(|cut| leads || time >= cut.time(id, scale));
+        if let Some(cut) = reached.filter(|cut| !breaks || cut.opening.discontinuity_sequence > current) {
+            let discontinuity_sequence = counted(cut.opening.discontinuity_sequence);
             return Before::Cut(Opening { discontinuity_sequence, ..cut.opening(id) });
         }
-        let opening = |discontinuity_sequence| {
-            Before::Cut(Opening { discontinuity_sequence, clock_offset: self.clock.offset(), announced: None })
-        };
+        let clock_offset = self.clock.offset();
+        let opening = |discontinuity_sequence| Opening { discontinuity_sequence, clock_offset, announced: None };
         if breaks && current > self.next.discontinuity {
             Before::TooManyDiscontinuities
         } else if breaks {
-            let before = opening(self.next.discontinuity + 1);
-            self.discontinuity_due = true;
-            before
+            let own = current + 1;
+            self.discontinuity_due |= own > self.next.discontinuity;
+            Before::Cut(opening(own))
         } else if !leads && entry.segmenter.must_end(unit) {
-            opening(current)
+            let theirs = leaders.map_or(current, |cut| cut.opening.discontinuity_sequence);
+            Before::Cut(opening(counted(theirs)))
         } else {
             Before::Nothing
         }
