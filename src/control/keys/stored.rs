@@ -66,7 +66,7 @@ impl Conditions {
             return Err("max_publishers must be at least 1".into());
         }
         match &self.expires {
-            Some(date) if unix_seconds(date).is_none() => Err(format!("expires: '{date}' is no RFC 3339 date")),
+            Some(date) if unix_seconds(date).is_none() => Err("expires: this is no RFC 3339 date".into()),
             _ => Ok(()),
         }
     }
