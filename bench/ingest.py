@@ -72,19 +72,28 @@ def idle():
         return server.memory_bytes() / 2**20, server.start_ms
 
 
+def late_parts(server):
+    """(Parts that were late so far, all parts), both from one look. nginx has no parts."""
+    if not isinstance(server, Rillcast):
+        return 0, 0
+    text = fetch(server.admin_port, "/metrics")[1].decode()
+    value = lambda series: float(re.search(rf"^{re.escape(series)} (\S+)$", text, re.M)[1])
+    parts = value("rillcast_part_delay_seconds_count")
+    return parts - value('rillcast_part_delay_seconds_bucket{le="0.2"}'), parts
+
+
 def carried(kind, count, seconds):
     """Whether one core carries so many publishers: what went wrong, and the share of the core that was used."""
     with kind() as server, Publishers(server, count, seconds + 15, media(2500)) as publishers:
         all_live(server, count)
         before, began = server.cpu_seconds(), time.monotonic()
-        late, parts = (server.metric('rillcast_part_delay_seconds_bucket{le="0.2"}'), server.metric("rillcast_part_delay_seconds_count")) if kind is Rillcast else (0, 0)
+        before_late, before_parts = late_parts(server)
         time.sleep(seconds)
         share = (server.cpu_seconds() - before) / (time.monotonic() - began)
-        if kind is Rillcast:
-            late, parts = server.metric('rillcast_part_delay_seconds_bucket{le="0.2"}') - late, server.metric("rillcast_part_delay_seconds_count") - parts
+        late, parts = late_parts(server)
         live = sum(server.live(f"s{number}") for number in range(count))
         told = publishers.end()
-        return {"share": share, "live": live, "lost": told["lost"], "full": told["full"], "sender_late_ms": told["latest_ms"], "parts": parts, "late": parts - late}
+        return {"share": share, "live": live, "lost": told["lost"], "full": told["full"], "sender_late_ms": told["latest_ms"], "parts": parts - before_parts, "late": late - before_late}
 
 
 def parse_parts(text):

@@ -101,10 +101,10 @@ impl Show {
             let id = self.presentation.add_track(track).expect("a good track");
             self.tracks.push((id, scale, 0));
         }
-        for n in 0..seconds * 5 {
-            // A key frame every two seconds; the numbers are those that `unit` reads as such a step.
-            self.unit(if n % 10 == 0 { 0x27 } else { 0x07 }, &mut Choices::new(&[]));
-            (0..10).for_each(|_| self.unit(0x40, &mut Choices::new(&[])));
+        for _ in 0..seconds {
+            // A key frame, and a second of sound; the numbers are those that `unit` reads as such steps.
+            self.unit(0x23, &mut Choices::new(&[]));
+            (0..47).for_each(|_| self.unit(0x40, &mut Choices::new(&[])));
         }
         self.presentation.interrupt(self.arrived);
         self.look();

@@ -270,8 +270,10 @@ impl Presentation {
         let scale = entry.segmenter.timescale();
         let cut = self.cuts.iter().find(|cut| cut.msn == due).filter(|cut| leads || time >= cut.time(id, scale));
         let before = entry.segmenter.discontinuity_sequence();
+        // A tag counts one. Who has missed some that the others had (it ended segments by itself meanwhile) follows one at a time.
+        let counted = |theirs: u64| theirs.clamp(before, before.saturating_add(1));
         let opening = if let Some(cut) = cut.filter(|cut| !breaks || cut.opening.discontinuity_sequence > before) {
-            let discontinuity_sequence = cut.opening.discontinuity_sequence.max(before);
+            let discontinuity_sequence = counted(cut.opening.discontinuity_sequence);
             Some(Opening { discontinuity_sequence, ..cut.opening(id) })
         } else if breaks {
             if before > self.next.discontinuity {
@@ -279,11 +281,14 @@ impl Presentation {
                 entry.undecodable += 1;
                 return Ok(());
             }
-            self.discontinuity_due = true;
-            let discontinuity_sequence = self.next.discontinuity + 1;
+            let discontinuity_sequence = before + 1;
+            self.discontinuity_due |= discontinuity_sequence > self.next.discontinuity;
             Some(Opening { discontinuity_sequence, clock_offset: self.clock.offset(), announced: None })
         } else if !leads && must_end {
-            Some(Opening { discontinuity_sequence: before, clock_offset: self.clock.offset(), announced: None })
+            let theirs =
+                self.cuts.iter().find(|cut| cut.msn == due).map_or(before, |cut| cut.opening.discontinuity_sequence);
+            let discontinuity_sequence = counted(theirs);
+            Some(Opening { discontinuity_sequence, clock_offset: self.clock.offset(), announced: None })
         } else {
             None
         };

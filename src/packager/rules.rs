@@ -76,6 +76,8 @@ pub fn assert_rules(window: &Window) {
             assert_eq!(next.msn, segment.msn + 1);
             let end = segment.start + segment.duration;
             assert!(next.discontinuity || next.start == end, "segments run on: {end} {}", next.start);
+            let sequence = segment.discontinuity_sequence + u64::from(next.discontinuity);
+            assert_eq!(next.discontinuity_sequence, sequence, "a tag counts one discontinuity");
             if let (Some(a), Some(b)) = (segment.parts.last(), next.parts.first()) {
                 assert_eq!(b.number, a.number + 1, "parts are numbered across segments");
             }

@@ -273,6 +273,7 @@ fn another_picture_size_on_the_same_connection_is_one_discontinuity() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "an outage is what is tested; there is no condition to wait for")]
 fn an_outage_is_as_long_as_it_is_and_dates_are_right_behind_it() {
     const OUTAGE: Duration = Duration::from_secs(3);
     let server = common::server::Server::start_with(&[
@@ -282,7 +283,6 @@ fn an_outage_is_as_long_as_it_is_and_dates_are_right_behind_it() {
     let script = Script::of(&source()).until(7_000.0);
     let mut first = Crafted::publish(server.rtmp(), "show", script.clone());
     first.wait();
-    // An outage is what is tested; there is no condition to wait for.
     thread::sleep(OUTAGE);
     let mut second = Crafted::publish(server.rtmp(), "show", script.clone());
     second.wait();

@@ -19,7 +19,7 @@ const BEHIND_A_GAP: Duration = Duration::from_millis(2_000);
 
 const FIRST: Source =
     Source { width: 1280, height: 720, fps: (30, 1), gop: 60, b_frames: 0, video: true, audio: true, seconds: 26 };
-const SECOND: Source = Source { width: 1920, height: 1080, fps: (24, 1), gop: 48, seconds: 14, ..FIRST };
+const SECOND: Source = Source { width: 1920, height: 1080, fps: (24, 1), gop: 48, seconds: 20, ..FIRST };
 
 /// Two players that watch the same stream.
 struct Viewers([(Player, Browser); 2]);
@@ -64,8 +64,11 @@ fn still_ms(report: &Report, from: f64) -> f64 {
     after.filter_map(|still| still["ms"].as_f64()).fold(0.0, f64::max)
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "watching is what a viewer does with time; there is no condition to wait for"
+)]
 fn watch(time: Duration) {
-    // Watching is what a viewer does with time: there is no condition to wait for.
     thread::sleep(time);
 }
 

@@ -247,7 +247,8 @@ fn assert_plays_through_a_restart(player: Player, path: &str, going: Going, name
     assert_eq!(report.0["errors"].as_array().map(Vec::len), Some(0), "{report}");
     let stalls = report.0["stall_list"].as_array().expect("a list");
     assert!(stalls.iter().all(|stall| stall["ms"].is_number()), "it plays again: {report}");
-    let still = report.number("/stall_ms") / 1_000.0;
+    // The longest one: a busy machine makes players stumble at other times, too.
+    let still = stalls.iter().filter_map(|stall| stall["ms"].as_f64()).fold(0.0, f64::max) / 1_000.0;
     assert!(still < outage + 1.0, "the picture stood still for {still} s of an outage of {outage:.1} s: {report}");
     assert!(report.number("/drawn_ms/p50") < 4_000.0, "what is shown is live: {report}");
     if going == Going::Stopped {

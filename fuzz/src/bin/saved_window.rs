@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use rillcast::media::{AccessUnit, WallTime};
+use rillcast::media::AccessUnit;
 use rillcast::packager::playlist::{dash, hls_media, hls_multivariant};
 use rillcast::packager::presentation::Presentation;
 use rillcast::packager::saved::{read, seal};

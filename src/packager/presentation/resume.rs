@@ -166,13 +166,19 @@ impl Presentation {
         let mut opening = cut.opening(id);
         opening.announced = opening.announced.filter(|_| leads);
         let before = entry.segmenter.discontinuity_sequence();
+        opening.discontinuity_sequence = opening.discontinuity_sequence.max(before);
         let changes = changes || entry.segmenter.is_too_long_a_gap(unit.dts);
-        if changes && !leads && opening.discontinuity_sequence == before {
+        if changes && opening.discontinuity_sequence == before {
+            if before > self.next.discontinuity {
+                // One discontinuity in a segment of the leader is all that the numbers can express.
+                entry.undecodable += 1;
+                return;
+            }
             opening.discontinuity_sequence += 1;
             self.discontinuity_due = true;
         }
-        let before = Opening { discontinuity_sequence: before, ..cut.opening };
-        entry.segmenter.gap(unit.dts, before);
+        let last_gap = opening.discontinuity_sequence.saturating_sub(1).clamp(before, before.saturating_add(1));
+        entry.segmenter.gap(unit.dts, Opening { discontinuity_sequence: last_gap, ..cut.opening });
         if let Some(init) = entry.next_init.take() {
             entry.segmenter.set_init(init);
         }
@@ -207,6 +213,11 @@ impl Presentation {
         if std::mem::take(&mut self.discontinuity_due) {
             self.next.discontinuity += 1;
         }
+        if changes && let Some(entry) = self.tracks.get(index) {
+            // It may have had one by itself already, which the others only learn of now.
+            let own = entry.segmenter.discontinuity_sequence().saturating_add(1);
+            self.next.discontinuity = self.next.discontinuity.max(own);
+        }
         let opening = Opening {
             discontinuity_sequence: self.next.discontinuity,
             clock_offset: self.clock.segment_begins(),
@@ -230,7 +241,7 @@ impl Presentation {
             let scale = entry.segmenter.timescale();
             let until = MediaTime::new(until, MICROS()).in_scale(scale).saturating_sub(entry.segmenter.reordering());
             while entry.segmenter.open_msn() < msn {
-                gap(entry, until, clock_offset);
+                gap(entry, until, clock_offset, self.next.discontinuity);
             }
         }
     }
@@ -243,7 +254,8 @@ impl Presentation {
             let due = entry.segmenter.open_msn() + 1;
             let end = self.cuts.iter().find(|cut| cut.msn >= due).map_or(time, |cut| cut.time);
             let until = end.in_scale(entry.segmenter.timescale()).saturating_sub(entry.segmenter.reordering());
-            gap(entry, until, clock_offset);
+            let cut = self.cuts.iter().rev().find(|cut| cut.msn < due);
+            gap(entry, until, clock_offset, cut.map_or(0, |cut| cut.opening.discontinuity_sequence));
         }
     }
 
@@ -287,8 +299,10 @@ impl Presentation {
     }
 }
 
-fn gap(entry: &mut Entry, until: i64, clock_offset: i64) {
-    let discontinuity_sequence = entry.segmenter.discontinuity_sequence();
+/// A gap whose discontinuity sequence number follows that of the other renditions, `theirs`: a tag counts one.
+fn gap(entry: &mut Entry, until: i64, clock_offset: i64, theirs: u64) {
+    let before = entry.segmenter.discontinuity_sequence();
+    let discontinuity_sequence = theirs.clamp(before, before.saturating_add(1));
     entry.segmenter.gap(until, Opening { discontinuity_sequence, clock_offset, announced: None });
 }
 

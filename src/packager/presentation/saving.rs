@@ -45,7 +45,7 @@ impl Presentation {
     /// Goes on with what [`save`](Self::save) gave: interrupted, until a publisher comes.
     ///
     /// # Errors
-    /// [`Refused`] where `state` and `payload` could not come from there. Neither is trusted.
+    /// [`Refused`] where `state` and `payload` could not come from there. Neither is trusted, but for their length: that is the caller's to bound.
     pub fn restore(state: &State, payload: &[u8], config: Arc<Config>) -> Result<Self, Refused> {
         let epoch: Epoch = state.epoch.parse().map_err(|()| Refused::Wrong("its epoch is none"))?;
         number(epoch.millis())?;
@@ -66,8 +66,7 @@ impl Presentation {
             }
             tracks.push(entry);
         }
-        let bytes: usize = tracks.iter().map(|entry| entry.segmenter.bytes().0).sum();
-        if bytes as u64 > config.max_bytes.as_u64() || !payload.is_empty() {
+        if !payload.is_empty() {
             return Err(Refused::Wrong("its payload is too long"));
         }
         let periods =

@@ -273,9 +273,9 @@ fn gaps_stay_within_the_target_duration_where_segments_are_as_long_as_it() {
                 let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
                 let scale = Timescale::new(48_000).unwrap();
                 let play = |simulation: &mut Simulation, video, audio, behind: i64| {
-                    for n in 0..96_i64 {
-                        simulation.push(video, n * 11_250, n * 11_250, n % 32 == 0, 900, Timescale::NINETY_KHZ);
-                        for frame in (n * 6_000 + 1_023) / 1_024..((n + 1) * 6_000 + 1_023) / 1_024 {
+                    for n in 0..120_i64 {
+                        simulation.push(video, n * 9_000, n * 9_000, n % 40 == 0, 900, Timescale::NINETY_KHZ);
+                        for frame in (n * 4_800 + 1_023) / 1_024..((n + 1) * 4_800 + 1_023) / 1_024 {
                             if frame * 1_024 < 12 * 48_000 - behind * 48 {
                                 simulation.push(audio, frame * 1_024, frame * 1_024, true, 300, scale);
                             }
@@ -365,4 +365,28 @@ fn a_picture_that_was_to_last_does_not_date_what_comes_next_in_the_future() {
         window.segments.windows(2).find(|pair| pair[0].is_gap() && !pair[1].is_gap()).expect("media behind a gap");
     let late = behind[1].date.micros() - START - 7_350_000;
     assert!(late.abs() < 50_000, "dated {late} µs after it came");
+}
+
+/// Found by fuzzing: a track that had broken off by itself, and was then so far behind the others that its gap would have been too long.
+#[test]
+fn a_track_that_breaks_twice_in_a_row_says_so_twice() {
+    let mut simulation = Simulation::new(Config::default());
+    let tracks = [(); 2].map(|()| simulation.add(video_track()));
+    let scale = Timescale::NINETY_KHZ;
+    simulation.push(tracks[0], 222_300, 225_300, true, 100, scale);
+    simulation.push(tracks[1], 1_613_250, 1_622_250, true, 100, scale);
+    simulation.push(tracks[1], 1_615_050, 1_624_050, true, 100, scale);
+    simulation.push(tracks[0], 224_100, 233_100, true, 100, scale);
+    simulation.outage(18_000_000, 1);
+    simulation.shift = 0;
+    for index in [0, 1] {
+        simulation.presentation.rejoin_track(index, video_track()).expect("a good track");
+    }
+    for n in 0..40 {
+        for track in tracks {
+            simulation.push(track, n * 9_000, n * 9_000 + 3_000, true, 100, scale);
+        }
+    }
+    simulation.finish();
+    assert!(simulation.windows.values().all(|window| !window.segments.last().expect("segments").is_gap()));
 }
