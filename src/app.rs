@@ -10,12 +10,10 @@ mod wiring;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use parking_lot::Mutex;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +21,7 @@ use tracing::info;
 
 use self::reload::Reloader;
 pub use self::reload::SetLogFilter;
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::control::access::{Access, callback};
 use crate::control::api;
 use crate::control::keys::KeyStore;
@@ -74,12 +72,12 @@ pub struct App {
 }
 
 impl App {
-    /// Binds every port, wires everything and begins to serve. `config` came from `file`, which is read again on a reload; `set_log_filter` is told when
+    /// Binds every port, wires everything and begins to serve. `config` came from `source`, which is read again on a reload; `set_log_filter` is told when
     /// the filter of the log changes.
     ///
     /// # Errors
     /// What cannot be read, written or bound, in words that name it.
-    pub async fn start(config: Config, file: Option<PathBuf>, set_log_filter: SetLogFilter) -> anyhow::Result<Self> {
+    pub async fn start(config: Config, source: Source, set_log_filter: SetLogFilter) -> anyhow::Result<Self> {
         // From here on, SIGHUP no longer ends the process.
         let hangups = signal(SignalKind::hangup())?;
         std::fs::create_dir_all(&config.data_dir)
@@ -116,8 +114,7 @@ impl App {
         let callback_metrics = callback::Metrics::register(&metrics)?;
         let access =
             Access::new(&config.access, keys, &config.data_dir, callback_metrics).map_err(anyhow::Error::msg)?;
-        let current = Mutex::new(config.clone());
-        let reloader = Arc::new(Reloader { file, current, access: Arc::clone(&access), certificate, set_log_filter });
+        let reloader = Arc::new(Reloader::new(config.clone(), source, &access, certificate, set_log_filter));
 
         let rtmp_port = rtmp.local_addr()?.port();
         let mut serving = config.edge.clone();

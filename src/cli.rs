@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::app::{App, SetLogFilter};
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, LogFormat, Source};
 
 /// A live-streaming media server: RTMP in, low-latency HLS and DASH out.
 #[derive(Debug, Parser)]
@@ -52,7 +52,8 @@ impl Command {
     /// What went wrong, for a person to read.
     pub fn run(self) -> anyhow::Result<()> {
         // Not for `version`: a broken configuration must not hide which version finds it broken.
-        let load = || Config::load(self.config.as_deref());
+        let mut source = Source::new(self.config);
+        let mut load = || source.load();
         match self.verb {
             Verb::Version => {
                 println!("rillcast {}", env!("CARGO_PKG_VERSION"));
@@ -63,7 +64,7 @@ impl Command {
                 let set_log_filter = start_log(&config)?;
                 raise_open_files();
                 runtime()?.block_on(async {
-                    let app = App::start(config, self.config, set_log_filter).await?;
+                    let app = App::start(config, source, set_log_filter).await?;
                     if let Some(path) = &serve.ports_file {
                         app.write_ports(path)?;
                     }

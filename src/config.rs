@@ -1,5 +1,7 @@
 //! The whole configuration: one struct a module, composed here. `config.toml` is its manual.
 
+mod wrong;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -118,26 +120,66 @@ impl Default for Control {
     }
 }
 
-impl Config {
-    /// Reads `file` (or [`DEFAULT_FILE`] where there is one) over the defaults, and the environment over both.
-    ///
-    /// # Errors
-    /// A named file that does not exist, a key that does not exist, a value of the wrong kind, or one that breaks a rule: in words that
-    /// name the key.
-    pub fn load(file: Option<&Path>) -> anyhow::Result<Self> {
-        let mut figment = Figment::from(Serialized::defaults(Self::default()));
-        match file {
-            Some(file) if !file.is_file() => bail!("there is no configuration file at {}", file.display()),
-            Some(file) => figment = figment.merge(Toml::file_exact(file)),
-            None if Path::new(DEFAULT_FILE).is_file() => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
-            None => {}
-        }
-        Self::extract(figment.merge(Env::prefixed(ENVIRONMENT_PREFIX).split("__")))
+/// Where a configuration comes from. Remembers which file was read: one that goes missing later, or is found empty, is a mistake and no wish for the
+/// defaults, which let everybody watch.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The file; `None` as long as none was named and none was found.
+    file: Option<PathBuf>,
+    /// There was something in it.
+    was_filled: bool,
+}
+
+impl Source {
+    /// The file that is named; else [`DEFAULT_FILE`], where there is one when it is read.
+    pub fn new(named: Option<PathBuf>) -> Self {
+        Self { file: named, was_filled: false }
     }
 
+    /// Reads the file over the defaults, and the environment over both. Touches the disk.
+    ///
+    /// # Errors
+    /// A file that is not there though it was named or read before, one that is empty and was not, a key that does not exist, a value of the wrong
+    /// kind, or one that breaks a rule: in words that name the key, and hold no secret.
+    pub fn load(&mut self) -> anyhow::Result<Config> {
+        let default = || Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.is_file());
+        let file = self.file.clone().or_else(default);
+        let mut figment = Figment::from(Serialized::defaults(Config::default()));
+        let mut is_filled = false;
+        if let Some(file) = &file {
+            let text = read(file)?;
+            is_filled = !text.trim().is_empty();
+            if self.was_filled && !is_filled {
+                bail!(
+                    "{} is empty, and was not before: an editor may be about to write it; start again if the defaults are meant",
+                    file.display()
+                );
+            }
+            figment = figment.merge(Toml::string(&text));
+        }
+        let figment = figment.merge(Env::prefixed(ENVIRONMENT_PREFIX).split("__"));
+        let config = Config::extract(figment).with_context(|| match &file {
+            Some(file) => format!("the configuration of {} is wrong", file.display()),
+            None => "the configuration is wrong".into(),
+        })?;
+        (self.file, self.was_filled) = (file, is_filled);
+        Ok(config)
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    match std::fs::read_to_string(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            bail!("there is no configuration file at {}", file.display())
+        }
+        read => read.with_context(|| format!("the configuration file {}", file.display())),
+    }
+}
+
+impl Config {
     fn extract(figment: Figment) -> anyhow::Result<Self> {
-        let config: Self = figment.extract().context("the configuration is wrong")?;
-        config.validate().map_err(anyhow::Error::msg).context("the configuration is wrong")?;
+        let config: Self = figment.extract().map_err(|error| anyhow::Error::msg(wrong::words(error)))?;
+        config.validate().map_err(anyhow::Error::msg)?;
         Ok(config)
     }
 
@@ -225,12 +267,63 @@ mod tests {
             jail.set_env("RILLCAST__EDGE__HTTP", "127.0.0.1:8081");
             jail.set_env("RILLCAST__PACKAGER__PART_TARGET", "300ms");
             jail.set_env("RILLCAST__EDGE__ORIGINS", "[\"http://a\"]");
-            let config = Config::load(None).map_err(|error| error.to_string())?;
+            let config = Source::new(None).load().map_err(|error| error.to_string())?;
             assert_eq!(config.edge.http, "127.0.0.1:8081".parse().unwrap());
             assert_eq!(config.edge.https, "127.0.0.1:2".parse().unwrap());
             assert_eq!(config.packager.part_target, std::time::Duration::from_millis(300));
             assert_eq!(config.edge.origins, ["http://a"]);
-            assert!(Config::load(Some(Path::new("missing.toml"))).is_err());
+            assert!(Source::new(Some("missing.toml".into())).load().is_err());
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn no_error_repeats_a_secret() {
+        for (text, key) in [
+            ("[access]\ntoken_secrets = \"hidden\"", "access.token_secrets"),
+            ("[access]\ntoken_secrets = [4711]", "access.token_secrets"),
+            ("[access]\ntoken_secrets = { hidden = 4711 }", "access.token_secrets"),
+            ("[access]\ntoken_secrets = [[\"hidden\"]]", "access.token_secrets"),
+            ("access = \"hidden\"", "access"),
+            ("[access]\nwatch = \"hidden\"", "access.watch"),
+            ("[access]\npublish_from = [\"hidden\"]", "access.publish_from"),
+            ("[access.callback]\nurl = 4711", "access.callback.url"),
+            ("[access.callback]\nurl = \"hidden\"", "access.callback.url"),
+            ("[access.callback]\ntimeout = \"hidden\"", "access.callback.timeout"),
+            ("[control]\ndatabase = 4711", "control.database"),
+            ("[access]\ntoken_secrets = [\"hidden]", "line 2"),
+            ("[access]\ntoken_secrets = [hidden]", "line 2"),
+            ("[access]\ntoken_secrets = \"a\" hidden", "line 2"),
+        ] {
+            let error = from_text(text).expect_err(text);
+            let told = format!("{error:#} {error:?}");
+            assert!(!told.contains("hidden") && !told.contains("4711"), "{text}: {told}");
+            assert!(told.contains(key), "{text}: {told}");
+        }
+    }
+
+    #[test]
+    #[expect(clippy::result_large_err, reason = "the error type is figment's")]
+    fn a_file_that_goes_missing_or_empty_is_no_wish_for_the_defaults() {
+        figment::Jail::expect_with(|jail| {
+            let words = |error: anyhow::Error| format!("{error:#}");
+            let mut source = Source::new(None);
+            assert_eq!(source.load().map_err(words)?.access.watch, access::config::Watch::Open, "there is no file yet");
+            jail.create_file(DEFAULT_FILE, "")?;
+            source.load().map_err(words)?;
+            jail.create_file(DEFAULT_FILE, "[access]\nwatch = \"token\"")?;
+            assert_eq!(source.load().map_err(words)?.access.watch, access::config::Watch::Token);
+            for empty in ["", " \n\t\n"] {
+                jail.create_file(DEFAULT_FILE, empty)?;
+                assert!(source.load().map_err(words).is_err_and(|why| why.contains("is empty")), "{empty:?}");
+            }
+            std::fs::remove_file(DEFAULT_FILE).map_err(|error| error.to_string())?;
+            assert!(
+                source
+                    .load()
+                    .map_err(words)
+                    .is_err_and(|why| why.contains("there is no configuration file at config.toml"))
+            );
             Ok(())
         });
     }

@@ -1,17 +1,18 @@
 //! Reads the configuration again while the server runs: all of it that can change does, or none of it.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use serde_json::Value;
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::control::access::Access;
 use crate::control::api::Reloaded;
 use crate::edge::tls::Certificate;
+use crate::media::peer::Throttle;
 
 /// Changes what is logged to a filter, or says what is wrong with it and changes nothing.
 pub type SetLogFilter = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
@@ -21,16 +22,29 @@ const AT_RUN_TIME: [&str; 4] = ["access.", "log.filter", "edge.certificate", "ed
 
 /// The configuration in force, and whom to tell when it changes.
 pub(super) struct Reloader {
-    /// Where the configuration came from, as the command line says it.
-    pub(super) file: Option<PathBuf>,
-    /// In force: what has changed in the file but needs a restart is not in here. Locked while a reload runs, so that there is one at a time.
-    pub(super) current: Mutex<Config>,
-    pub(super) access: Arc<Access>,
-    pub(super) certificate: Arc<Certificate>,
-    pub(super) set_log_filter: SetLogFilter,
+    /// Where the configuration comes from, and what is in force: what has changed in the file but needs a restart is not in there. Locked while a
+    /// reload runs, so that there is one at a time.
+    current: Mutex<(Source, Config)>,
+    access: Arc<Access>,
+    certificate: Arc<Certificate>,
+    set_log_filter: SetLogFilter,
+    /// Programs may ask again and again for what is wrong each time.
+    failures: Throttle,
 }
 
 impl Reloader {
+    /// `config`, which was read from `source`, is in force.
+    pub(super) fn new(
+        config: Config,
+        source: Source,
+        access: &Arc<Access>,
+        certificate: Arc<Certificate>,
+        set_log_filter: SetLogFilter,
+    ) -> Self {
+        let (current, access) = (Mutex::new((source, config)), Arc::clone(access));
+        Self { current, access, certificate, set_log_filter, failures: Throttle::default() }
+    }
+
     /// Reads the file and the environment again. Touches the disk.
     ///
     /// # Errors
@@ -47,14 +61,19 @@ impl Reloader {
                     );
                 }
             }
-            Err(why) => error!("the configuration was read again and is wrong, so nothing changes: {why}"),
+            Err(why) => {
+                if let Some(silent) = self.failures.speak(Instant::now()) {
+                    error!(silent, "the configuration was read again and is wrong, so nothing changes: {why}");
+                }
+            }
         }
         result
     }
 
     fn try_reload(&self) -> Result<Reloaded, String> {
         let mut current = self.current.lock();
-        let new = Config::load(self.file.as_deref()).map_err(|error| format!("{error:#}"))?;
+        let (source, current) = &mut *current;
+        let new = source.load().map_err(|error| format!("{error:#}"))?;
         // All that can fail comes first; the filter last of it, since it takes effect at once.
         let certificate = Certificate::load(&new.edge, &current.data_dir).map_err(|error| error.to_string())?;
         let before = current.access.clone();
@@ -70,7 +89,7 @@ impl Reloader {
         if self.certificate.replace(&certificate) {
             changed.insert("edge.certificate".to_owned());
         }
-        let (at_run_time, restart): (BTreeSet<_>, BTreeSet<_>) = differences(&current, &new)
+        let (at_run_time, restart): (BTreeSet<_>, BTreeSet<_>) = differences(current, &new)
             .into_iter()
             .partition(|key| AT_RUN_TIME.iter().any(|prefix| key.starts_with(prefix)));
         changed.extend(at_run_time);

@@ -96,7 +96,7 @@ impl KeyStore {
     pub fn add(&self, stream: &StreamPattern, conditions: Conditions, now: WallTime) -> Result<NewKey, Error> {
         let (secret, id, sha256) = make(PREFIX)?;
         let key = Key { id: id.clone(), stream: stream.clone(), sha256, created: now.rfc3339(), conditions };
-        self.file.change(|keys| keys.keys.push(key))?;
+        self.file.change(|keys| push(&mut keys.keys, key))??;
         Ok(NewKey { id, paste: format!("{}?key={secret}", stream.name_or_placeholder()) })
     }
 
@@ -107,7 +107,7 @@ impl KeyStore {
     pub fn add_api(&self, expires: Option<String>, now: WallTime) -> Result<NewKey, Error> {
         let (secret, id, sha256) = make(API_PREFIX)?;
         let key = ApiKey { id: id.clone(), sha256, created: now.rfc3339(), expires };
-        self.file.change(|keys| keys.api_keys.push(key))?;
+        self.file.change(|keys| push(&mut keys.api_keys, key))??;
         Ok(NewKey { id, paste: secret })
     }
 
@@ -170,7 +170,7 @@ impl KeyStore {
             }
         }
         let key = right.ok_or_else(|| Denied::WrongKey(stream.clone()))?;
-        if let Some(date) = key.conditions.expires.as_ref().filter(|date| stored::is_past(date, now)) {
+        if let Some(date) = key.conditions.expires.as_ref().filter(|_| key.conditions.is_over(now)) {
             return Err(Denied::Expired(stream.clone(), date.clone()));
         }
         if !allowed(&key.conditions.allow, peer) {
@@ -196,6 +196,18 @@ impl KeyStore {
         }
         Ok(Some(right))
     }
+}
+
+/// Adds a key, where there is room.
+fn push<T>(keys: &mut Vec<T>, key: T) -> Result<(), Error> {
+    if keys.len() >= stored::MAX_KEYS {
+        let most = stored::MAX_KEYS;
+        return Err(Error::Full(format!(
+            "there are {most} keys, the most that are kept: revoke some that are no longer used"
+        )));
+    }
+    keys.push(key);
+    Ok(())
 }
 
 /// Compares digests in a time that does not depend on where they differ.

@@ -1,6 +1,7 @@
 //! Holds a publisher to its [`Limits`]. Sans-IO: every protocol's shell feeds it what arrives and asks when to look again.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::media::{Limits, Track};
@@ -21,25 +22,39 @@ pub enum Exceeded {
         most: u64,
     },
     /// Pixels.
-    #[error(
-        "the picture has {width}x{height}, the most for this stream is {most_width}x{most_height}: lower the output resolution"
-    )]
+    #[error("the picture has {width}x{height}, the most for this stream is {most}: lower the output resolution")]
     Resolution {
         /// Of the picture.
         width: u16,
         /// Of the picture.
         height: u16,
-        /// Allowed; [`u16::MAX`] where only the height is limited.
-        most_width: u16,
-        /// Allowed; [`u16::MAX`] where only the width is limited.
-        most_height: u16,
+        /// Allowed.
+        most: Most,
     },
     /// The time is over.
     #[error("{0:?} of publishing are over, which is the most for this stream")]
     Duration(Duration),
 }
 
-/// The limits of one publication, and how much of them is used.
+/// The limits of a picture: what is not limited is not named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most {
+    width: Option<u16>,
+    height: Option<u16>,
+}
+
+impl fmt::Display for Most {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.width, self.height) {
+            (Some(width), Some(height)) => write!(f, "{width}x{height}"),
+            (Some(width), None) => write!(f, "{width} wide"),
+            (None, Some(height)) => write!(f, "{height} high"),
+            (None, None) => f.write_str("unlimited"),
+        }
+    }
+}
+
+/// The limits of one connection, and how much of them is used.
 #[derive(Debug)]
 pub struct Guard {
     limits: Limits,
@@ -53,6 +68,12 @@ impl Guard {
     /// Publishing begins now.
     pub fn new(limits: Limits, now: Instant) -> Self {
         Self { limits, since: now, seconds: VecDeque::new(), sum: 0 }
+    }
+
+    /// The same connection publishes again, perhaps under other limits: what it has used stays used.
+    #[must_use]
+    pub fn again(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// When [`Exceeded::Duration`] is due.
@@ -86,10 +107,9 @@ impl Guard {
     /// [`Exceeded::Resolution`].
     pub fn track(&self, track: &Track) -> Result<(), Exceeded> {
         let Some((width, height)) = track.format.resolution() else { return Ok(()) };
-        let most_width = self.limits.max_width.unwrap_or(u16::MAX);
-        let most_height = self.limits.max_height.unwrap_or(u16::MAX);
-        if width > most_width || height > most_height {
-            return Err(Exceeded::Resolution { width, height, most_width, most_height });
+        let most = Most { width: self.limits.max_width, height: self.limits.max_height };
+        if most.width.is_some_and(|most| width > most) || most.height.is_some_and(|most| height > most) {
+            return Err(Exceeded::Resolution { width, height, most });
         }
         Ok(())
     }
@@ -132,13 +152,27 @@ mod tests {
     }
 
     #[test]
+    fn publishing_again_begins_no_new_window_and_no_new_time() {
+        let limits = Limits { max_bitrate: Some(1_000_000), max_duration: Some(WINDOW), ..Limits::default() };
+        let (mut guard, start) = guard(limits);
+        for second in 0..8 {
+            assert_eq!(guard.received(start + Duration::from_secs(second), 150_000), Ok(()));
+            guard = guard.again(limits);
+        }
+        assert!(guard.received(start + Duration::from_secs(8), 150_000).is_err());
+        assert_eq!(guard.deadline().map(|(at, _)| at), Some(start + WINDOW));
+        assert_eq!(guard.again(Limits::default()).deadline(), None);
+    }
+
+    #[test]
     fn pictures_are_limited_and_sound_is_not() {
         use crate::media::Kind;
         use crate::packager::testing;
         let (guard, _) = guard(Limits { max_height: Some(719), ..Limits::default() });
         let track = |kind| testing::rendition(kind).init.track.clone();
         let refused = guard.track(&track(Kind::Video)).expect_err("the fixture has 1280x720");
-        assert!(refused.to_string().contains("1280x720"), "{refused}");
+        let words = "the picture has 1280x720, the most for this stream is 719 high: lower the output resolution";
+        assert_eq!(refused.to_string(), words);
         assert_eq!(guard.track(&track(Kind::Audio)), Ok(()));
     }
 }

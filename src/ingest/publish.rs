@@ -103,12 +103,14 @@ pub struct Refusal {
     pub kind: RefusalKind,
     /// One sentence: what is wrong and what to do. Holds no secret.
     pub words: String,
+    /// What the log adds, and the publisher is not told.
+    pub detail: Option<String>,
 }
 
 impl Refusal {
     /// A refusal of that kind in those words.
     pub fn new(kind: RefusalKind, words: impl Into<String>) -> Self {
-        Self { kind, words: words.into() }
+        Self { kind, words: words.into(), detail: None }
     }
 }
 

@@ -14,6 +14,9 @@ pub const MAX_LEN: usize = 128;
 pub const RESERVED_APPS: [&str; 10] =
     ["api", "vod", "t", "upload", "videos", "assets", "time", "healthz", "readyz", "metrics"];
 
+/// What keys begin with: no name does, since names are public.
+pub const KEY_PREFIXES: [&str; 2] = ["rk_", "ra_"];
+
 /// Why a name is refused; the text is shown to the publisher.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -29,6 +32,9 @@ pub enum NameError {
     /// One of [`RESERVED_APPS`].
     #[error("the application name '{0}' is reserved")]
     Reserved(String),
+    /// Begins with one of [`KEY_PREFIXES`]. It is not repeated.
+    #[error("the {0} looks like a key: write NAME?key=rk_…")]
+    Key(&'static str),
     /// No slash between APP and NAME.
     #[error("a stream is written APP/NAME")]
     NoSlash,
@@ -72,6 +78,9 @@ fn check(what: &'static str, text: &str) -> Result<(), NameError> {
     }
     if text.len() > MAX_LEN {
         return Err(NameError::TooLong(what, text.len()));
+    }
+    if KEY_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
+        return Err(NameError::Key(what));
     }
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-');
     if text == "." || text == ".." || !text.bytes().all(legal) {
@@ -199,12 +208,22 @@ mod tests {
             ("live", "é", false),
             ("live", "a%00", false),
             ("api", "me", false),
+            ("live", "rk_secret", false),
+            ("live", "ra_secret", false),
+            ("rk_secret", "me", false),
+            ("live", "mark_1", true),
             ("metrics", "me", false),
             ("live", &long, false),
             ("live", &long[1..], true),
         ] {
             assert_eq!(StreamName::new(app, name).is_ok(), good, "{app}/{name}");
         }
+    }
+
+    #[test]
+    fn a_key_that_was_pasted_as_a_name_is_not_repeated() {
+        let error = StreamName::new("live", "rk_secret").expect_err("no name");
+        assert!(!error.to_string().contains("secret"), "{error}");
     }
 
     #[test]

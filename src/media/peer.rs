@@ -150,7 +150,20 @@ impl FromStr for IpRange {
     type Err = NotARange;
     fn from_str(text: &str) -> Result<Self, NotARange> {
         let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        net.map(|net| Self(net.trunc())).map_err(|_| NotARange(text.to_owned()))
+        net.map(|net| Self(canonical(net).trunc())).map_err(|_| NotARange(text.to_owned()))
+    }
+}
+
+/// A range of IPv4 addresses that is written in IPv6 is a range of IPv4 addresses, as which peers are known. Spec: RFC 4291 §2.5.5.2.
+fn canonical(net: IpNet) -> IpNet {
+    const MAPPED_BITS: u8 = 96;
+    let mapped = |net: Ipv6Net| {
+        let bits = net.prefix_len().checked_sub(MAPPED_BITS)?;
+        Ipv4Net::new(net.addr().to_ipv4_mapped()?, bits).ok()
+    };
+    match net {
+        IpNet::V6(v6) => mapped(v6).map_or(net, IpNet::V4),
+        IpNet::V4(_) => net,
     }
 }
 
@@ -234,6 +247,13 @@ mod tests {
             ("2001:db8::1", false),
         ] {
             assert_eq!(range.contains(ip.parse().expect("an address")), inside, "{ip}");
+        }
+        for (text, wanted) in [
+            ("::ffff:192.0.2.7/120", "192.0.2.0/24"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+        ] {
+            assert_eq!(text.parse::<IpRange>().expect("a range").to_string(), wanted);
         }
         let one: IpRange = "2001:db8::1".parse().expect("an address");
         assert_eq!(one.to_string(), "2001:db8::1");

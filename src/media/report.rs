@@ -74,7 +74,8 @@ pub struct VideoReport {
     pub reorder_ms: u64,
     /// Spread of arrival against the timestamps, in milliseconds.
     pub jitter_ms: u64,
-    /// Media time that is missing: pictures that never came. Milliseconds, a total.
+    /// Media time that is missing: pictures that never came. Milliseconds, a total. Says nothing while `steadiness` is `variable`: what is late and what
+    /// is missing cannot be told apart then.
     pub dropped_ms: u64,
     /// The same in the last ten seconds.
     pub dropped_recently_ms: u64,

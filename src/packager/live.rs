@@ -67,11 +67,11 @@ pub enum Takeover {
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// Somebody publishes it.
-    #[error("{name} is being published already, by {by} since {since}{}", if *.same { "; stop that one, or wait until it has been silent for 2 s" } else { "" })]
+    #[error("{name} is being published already, since {since}{}", if *.same { "; stop that one, or wait until it has been silent for 2 s" } else { "" })]
     AlreadyLive {
         /// The stream.
         name: StreamName,
-        /// The peer that has it.
+        /// The peer that has it; not for the one that asks.
         by: SocketAddr,
         /// Since when, RFC 3339.
         since: String,

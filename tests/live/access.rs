@@ -126,6 +126,11 @@ fn tokens_publish_and_watch_until_they_expire() {
     wait_for("the stream to be watched by token", Duration::from_secs(30), || {
         (server.get(&under("/live/show/manifest.mpd")).status == 200).then_some(())
     });
+    assert!(server.stream("show").is_some(), "this machine sees it");
+    for path in ["/api/v1/streams", "/api/v1/streams/live/show"] {
+        let seen = http::send(server.http(), "GET", path, &[("x-forwarded-for", "192.0.2.1")], "");
+        assert!(!seen.text().contains("tracks"), "{path} tells others of it: {}", seen.text());
+    }
     for path in ["/live/show/index.m3u8", "/live/show/manifest.mpd", "/live/show"] {
         let plain = server.get(path);
         assert_eq!(plain.status, 403, "{path}");
@@ -229,6 +234,16 @@ fn the_api_wants_its_key_once_there_is_one() {
     assert_eq!(reload(&[("Authorization", "Bearer ra_wrong")]), 401);
     assert_eq!(reload(&[("Authorization", &bearer), ("X-Forwarded-For", "192.0.2.1")]), 200);
     assert_eq!(server.get("/api/v1/streams").status, 200, "reading stays open");
+    let _publisher = Publisher::ffmpeg(&server.publish_url("show"), &Source::default());
+    server.wait_live("show", 1);
+    let peer = |headers: &[(&str, &str)]| {
+        let answer = http::send(server.http(), "GET", "/api/v1/streams/live/show", headers, "");
+        serde_json::from_str::<Value>(&answer.text()).expect("JSON")["publisher"]["peer"].clone()
+    };
+    assert!(
+        peer(&[]).is_null() && peer(&[("Authorization", &bearer)]).is_string(),
+        "where a publisher is, is not for all"
+    );
 }
 
 /// RELIABILITY row 123.
@@ -253,8 +268,24 @@ fn a_reload_takes_effect_whole_or_not_at_all() {
         assert_eq!(answer.status, 422, "{wrong}: {}", answer.text());
         assert_eq!(plain(&server), 403, "what was in force stays in force");
     }
+    for secret in ["[access]\ntoken_secrets = \"hidden\"\n", "[access]\ntoken_secrets = [\"hidden]\n"] {
+        std::fs::write(&file, secret).expect("written");
+        let answer = post(&server, "/api/v1/reload", &json!(null));
+        assert_eq!(answer.status, 422, "{secret}");
+        assert!(!answer.text().contains("hidden"), "{}", answer.text());
+    }
+    std::fs::write(&file, "\n").expect("written");
+    assert_eq!(
+        post(&server, "/api/v1/reload", &json!(null)).status,
+        422,
+        "an editor empties a file before it writes it"
+    );
+    std::fs::remove_file(&file).expect("removed");
+    assert_eq!(post(&server, "/api/v1/reload", &json!(null)).status, 422, "the file has gone");
+    assert_eq!(plain(&server), 403, "neither opens anything");
     server.process().signal("HUP");
     server.process().wait_for_log("is wrong, so nothing changes", TOLD);
+    assert!(!server.log().contains("hidden"), "{}", server.log());
     assert_eq!(plain(&server), 403);
 
     std::fs::write(&file, "[access]\npublish_from = [\"192.0.2.0/24\"]\n[log]\nfilter = \"rillcast=debug\"\n")

@@ -1,8 +1,8 @@
 //! Who may publish, who may watch.
 //!
 //! ```text
-//!   publish:  back-off ─► address ranges ─► key (keys.json) or token ─ neither? ─► callback, where there is one
-//!                                               └─────────── yes, with limits, and a place among the key's publishers
+//!   publish:  address ranges ─► key (keys.json) or token ─ neither? ─► back-off ─► callback, where there is one
+//!                                    └─────────── yes, with limits, and a place among the key's publishers
 //!   watch:    the application's rule ─ token? ─► signature, time, stream, address
 //! ```
 //!
@@ -38,6 +38,7 @@ use self::secrets::Secrets;
 use self::token::{Action, Claims, TokenError};
 use super::file::hex;
 use super::keys::{self, KeyStore};
+use crate::media::peer::Throttle;
 use crate::media::{StreamName, WallTime};
 
 /// The holder of streams that need no credential, since they come from this machine.
@@ -64,6 +65,8 @@ pub struct Access {
     backoff: Backoff,
     /// Outlives the callback, which a reload replaces.
     metrics: callback::Metrics,
+    /// How often the log says that a file cannot be read.
+    unreadable: Throttle,
 }
 
 impl Access {
@@ -81,7 +84,8 @@ impl Access {
         let secrets = Secrets::new(data_dir);
         secrets.configure(&config.token_secrets);
         let rules = RwLock::new(Arc::new(rules));
-        Ok(Arc::new(Self { keys, secrets, rules, quota: Arc::default(), backoff: Backoff::default(), metrics }))
+        let (quota, backoff, unreadable) = (Arc::default(), Backoff::default(), Throttle::default());
+        Ok(Arc::new(Self { keys, secrets, rules, quota, backoff, metrics, unreadable }))
     }
 
     /// Goes by `config` from the next question on. Who publishes or waits now is not asked again.
@@ -111,33 +115,51 @@ impl Access {
 
     /// Whether a peer may publish. Reads files, and may ask the callback. Cancel-safe.
     ///
+    /// A key or token of ours is let in whoever guesses at the same address: nobody guesses 256 bits. Everything else waits while that address is not
+    /// listened to, above all questions to the callback, which may know shorter passwords.
+    ///
     /// # Errors
     /// [`Refusal`].
     pub async fn may_publish(self: &Arc<Self>, request: PublishRequest<'_>, now: WallTime) -> Result<Grant, Refusal> {
         let ip = request.peer.ip();
-        if let Err(pause) = self.backoff.check(ip, Instant::now()) {
-            let words = format!("too many wrong keys came from this address; try again in {} s", pause.as_secs() + 1);
-            return Err(Refusal::new(RefusalKind::Unavailable, words));
-        }
         let rules = self.rules();
         if !allowed(&rules.config.publish_from, ip) {
             let words = format!("publishing from {} is not allowed on this server", ip.to_canonical());
             return Err(Refusal::new(RefusalKind::Denied, words));
         }
-        let result = match (self.by_credential(request, now).await, &rules.callback) {
-            (Err(refusal), Some(callback)) if refusal.foreign => self.by_callback(callback, request).await,
+        let own = self.by_credential(request, now).await;
+        let result = match (own, &rules.callback) {
+            (Err(refusal), callback) if refusal.foreign && (refusal.guess || callback.is_some()) => {
+                self.listen(ip)?;
+                match callback {
+                    Some(callback) => self.by_callback(callback, request, refusal.keyed).await,
+                    None => Err(refusal),
+                }
+            }
             // Being on this machine is no credential: where there is a callback, it is asked about it.
-            (Ok(grant), Some(callback)) if grant.holder == THIS_MACHINE => self.by_callback(callback, request).await,
+            (Ok(grant), Some(callback)) if grant.holder == THIS_MACHINE => {
+                self.listen(ip)?;
+                self.by_callback(callback, request, false).await
+            }
             (decided, _) => decided,
         };
-        match &result {
-            Ok(_) => self.backoff.success(ip),
-            Err(refusal) if refusal.foreign && request.credential != Credential::None => {
-                self.backoff.mistake(ip, Instant::now())
-            }
-            Err(_) => {}
+        if result.as_ref().is_err_and(|refusal| refusal.guess) {
+            self.backoff.mistake(ip, Instant::now());
         }
         result.map(|grant| Grant { limits: grant.limits.or(rules.config.limits), ..grant })
+    }
+
+    /// Whether the address is listened to.
+    fn listen(&self, ip: IpAddr) -> Result<(), Refusal> {
+        self.backoff.check(ip, Instant::now()).map_err(|pause| {
+            let words = format!("too many wrong keys came from this address; try again in {} s", pause.as_secs() + 1);
+            Refusal::new(RefusalKind::Unavailable, words)
+        })
+    }
+
+    /// Whether the streams of `app` are watched by signed URLs alone.
+    pub fn is_watched_by_token(&self, app: &str) -> bool {
+        self.rules.read().config.watch_of(app) == Watch::Token
     }
 
     /// Whether `peer` may watch `stream`, with the token of a URL below `/t/` or without. Takes no more than microseconds, but for a look at
@@ -153,10 +175,7 @@ impl Access {
         now: WallTime,
     ) -> Result<(), WatchRefusal> {
         let Some(token) = token else {
-            return match self.rules.read().config.watch_of(stream.app()) {
-                Watch::Open => Ok(()),
-                Watch::Token => Err(WatchRefusal::TokenNeeded),
-            };
+            return if self.is_watched_by_token(stream.app()) { Err(WatchRefusal::TokenNeeded) } else { Ok(()) };
         };
         Ok(self.claims(token, now)?.allow(Action::Watch, stream, peer)?)
     }
@@ -178,10 +197,17 @@ impl Access {
 
     fn claims(&self, token: &str, now: WallTime) -> Result<Claims, WatchRefusal> {
         let keys = self.secrets.verifying(Instant::now()).map_err(|error| {
-            error!(%error, "no token is good: the secrets cannot be read");
+            self.log_unreadable(&error, "no token is good: the secrets cannot be read");
             WatchRefusal::Unavailable
         })?;
         Ok(token::verify(&keys, token, now)?)
+    }
+
+    /// Anybody can ask as often as they like.
+    fn log_unreadable(&self, error: &keys::Error, what: &str) {
+        if let Some(silent) = self.unreadable.speak(Instant::now()) {
+            error!(%error, silent, "{what}");
+        }
     }
 
     /// Decides by what is ours: keys, tokens, and whether the peer is on this machine.
@@ -202,7 +228,7 @@ impl Access {
             Ok(claims) => Ok(Grant::unlimited(holder_of(&claims, token))),
             Err(why @ WatchRefusal::Unavailable) => Err(Refusal::new(RefusalKind::Unavailable, why.to_string())),
             Err(why @ WatchRefusal::Token(TokenError::Invalid)) => {
-                Err(Refusal::foreign(RefusalKind::Unauthorized, why.to_string()))
+                Err(Refusal { guess: true, ..Refusal::foreign(RefusalKind::Unauthorized, why.to_string()) })
             }
             Err(why) => Err(Refusal::new(RefusalKind::Unauthorized, why.to_string())),
         }
@@ -217,7 +243,14 @@ impl Access {
         let (keys, stream, ip) = (Arc::clone(&self.keys), request.stream.clone(), request.peer.ip());
         let checked = tokio::task::spawn_blocking(move || keys.authorize(&stream, key.as_deref(), ip, now)).await;
         let checked = checked.map_err(|_| Refusal::new(RefusalKind::Unavailable, "the server is stopping"))?;
-        let Some(key) = checked.map_err(refusal_of)? else { return Ok(Grant::unlimited(THIS_MACHINE)) };
+        let checked = checked.map_err(|denied| {
+            if let keys::Denied::Store(error) = &denied {
+                self.log_unreadable(error, "nobody can publish: the key store cannot be read");
+            }
+            let refusal = refusal_of(&denied);
+            Refusal { guess: refusal.foreign && request.credential != Credential::None, ..refusal }
+        })?;
+        let Some(key) = checked else { return Ok(Grant::unlimited(THIS_MACHINE)) };
         let holder = holder_of_key(&key.id);
         let lease = match key.conditions.max_publishers {
             None => None,
@@ -229,17 +262,25 @@ impl Access {
         Ok(Grant { holder, takeover: key.conditions.takeover, limits: key.conditions.limits, lease })
     }
 
-    /// Decides by what the operator's own server says.
-    async fn by_callback(&self, callback: &Callback, request: PublishRequest<'_>) -> Result<Grant, Refusal> {
+    /// Decides by what the operator's own server says. `keyed` streams have keys of ours, too.
+    async fn by_callback(
+        &self,
+        callback: &Callback,
+        request: PublishRequest<'_>,
+        keyed: bool,
+    ) -> Result<Grant, Refusal> {
         let terms = match callback.ask(&request).await {
             Answer::Yes(terms) => terms,
-            Answer::No(words) => return Err(Refusal::foreign(RefusalKind::Unauthorized, words)),
+            // Whatever stands there may be somebody's password.
+            Answer::No(words) => {
+                let guess = !request.query.is_empty();
+                return Err(Refusal { guess, ..Refusal::foreign(RefusalKind::Unauthorized, words) });
+            }
+            // Who has keys wants nobody else, and who showed a wrong one is not let in for want of an answer.
+            Answer::Silence(_) if keyed || request.credential != Credential::None => return Err(nobody_to_ask()),
             Answer::Silence(why) => match callback.on_failure() {
                 OnFailure::Deny => {
-                    return Err(Refusal::new(
-                        RefusalKind::Unavailable,
-                        "the server cannot ask whether you may publish; try again in a moment",
-                    ));
+                    return Err(nobody_to_ask());
                 }
                 OnFailure::Allow => {
                     warn!(stream = %request.stream, peer = %request.peer, "let in unasked, as access.callback.on_failure says: {why}");
@@ -248,7 +289,7 @@ impl Access {
             },
         };
         let holder = match terms.holder {
-            Some(holder) => format!("callback {holder}"),
+            Some(holder) => format!("callback holder {holder}"),
             None => self.holder_by_query(&request)?,
         };
         Ok(Grant { holder, takeover: terms.takeover, limits: terms.limits, lease: None })
@@ -258,14 +299,14 @@ impl Access {
     /// be short enough to be guessed from a plain one.
     fn holder_by_query(&self, request: &PublishRequest<'_>) -> Result<String, Refusal> {
         if request.query.is_empty() {
-            return Ok(format!("callback {}", request.peer.ip().to_canonical()));
+            return Ok(format!("callback address {}", request.peer.ip().to_canonical()));
         }
         let key = self.secrets.signing().map_err(|error| {
-            error!(%error, "nobody can publish by callback: the secrets cannot be read");
+            self.log_unreadable(&error, "nobody can publish by callback: the secrets cannot be read");
             Refusal::new(RefusalKind::Unavailable, "the server cannot decide now; its log says why")
         })?;
         let tag = hmac::sign(&key, request.query.as_bytes());
-        Ok(format!("callback {}", hex(tag.as_ref().get(..8).unwrap_or_default())))
+        Ok(format!("callback query {}", hex(tag.as_ref().get(..8).unwrap_or_default())))
     }
 }
 
@@ -283,19 +324,22 @@ fn holder_of(claims: &Claims, token: &str) -> String {
     }
 }
 
-fn refusal_of(denied: keys::Denied) -> Refusal {
-    if let keys::Denied::Store(error) = &denied {
-        error!(%error, "nobody can publish: the key store cannot be read");
-    }
+fn nobody_to_ask() -> Refusal {
+    let words = "the server cannot ask whether you may publish; try again in a moment";
+    Refusal::new(RefusalKind::Unavailable, words)
+}
+
+fn refusal_of(denied: &keys::Denied) -> Refusal {
     let kind = match denied {
         keys::Denied::KeyNeeded(_) | keys::Denied::WrongKey(_) | keys::Denied::Expired(..) => RefusalKind::Unauthorized,
         keys::Denied::LoopbackOnly(_) | keys::Denied::NotFromHere(..) => RefusalKind::Denied,
         keys::Denied::Store(_) => RefusalKind::Unavailable,
     };
     match denied {
-        keys::Denied::KeyNeeded(_) | keys::Denied::WrongKey(_) | keys::Denied::LoopbackOnly(_) => {
-            Refusal::foreign(kind, denied.to_string())
+        keys::Denied::KeyNeeded(_) | keys::Denied::WrongKey(_) => {
+            Refusal { keyed: true, ..Refusal::foreign(kind, denied.to_string()) }
         }
+        keys::Denied::LoopbackOnly(_) => Refusal::foreign(kind, denied.to_string()),
         _ => Refusal::new(kind, denied.to_string()),
     }
 }

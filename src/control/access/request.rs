@@ -71,15 +71,20 @@ pub struct Refusal {
     pub kind: RefusalKind,
     /// One sentence, without secrets.
     pub words: String,
-    /// What was shown is not ours, so that the callback may know better; and if it does not, somebody may be guessing.
+    /// What was shown is not ours, so that the callback may know better.
     pub(super) foreign: bool,
+    /// Something was shown and is wrong: somebody may be guessing.
+    pub(super) guess: bool,
+    /// The stream has keys.
+    pub(super) keyed: bool,
 }
 
 impl Refusal {
     pub(super) fn new(kind: RefusalKind, words: impl Into<String>) -> Self {
-        Self { kind, words: words.into(), foreign: false }
+        Self { kind, words: words.into(), foreign: false, guess: false, keyed: false }
     }
 
+    /// A no to a credential that is not ours, or to none.
     pub(super) fn foreign(kind: RefusalKind, words: impl Into<String>) -> Self {
         Self { foreign: true, ..Self::new(kind, words) }
     }

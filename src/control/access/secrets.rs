@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::Mutex;
 use ring::hmac;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::control::file::{Contents, Error, JsonFile, random};
 
@@ -29,9 +29,16 @@ const RECHECK: Duration = Duration::from_secs(1);
 const VERSION: u32 = 1;
 
 /// A secret as text. `Debug` hides it, so that it reaches no log.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Secret(String);
+
+impl<'de> Deserialize<'de> for Secret {
+    /// What is no text is not repeated: it may be the secret all the same.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self).map_err(|_| serde::de::Error::custom("a secret is a text"))
+    }
+}
 
 impl Secret {
     /// The key that signs and verifies with it.
@@ -97,7 +104,8 @@ pub struct Secrets {
     file: JsonFile<Stored>,
     /// Those of the configuration, where there are any.
     configured: Mutex<Option<Keys>>,
-    looked: Mutex<Option<(Instant, Keys)>>,
+    /// What was found at the last look, or why nothing was.
+    looked: Mutex<Option<(Instant, Result<Keys, Error>)>>,
 }
 
 impl Secrets {
@@ -145,7 +153,7 @@ impl Secrets {
         })
     }
 
-    /// The keys that verify. Looks at the file at most once a second.
+    /// The keys that verify. Looks at the file at most once a second, also where it cannot be read.
     ///
     /// # Errors
     /// [`Error`]: no token is good then.
@@ -154,14 +162,14 @@ impl Secrets {
             return Ok(Arc::clone(keys));
         }
         let mut looked = self.looked.lock();
-        if let Some((at, keys)) = looked.as_ref()
+        if let Some((at, found)) = looked.as_ref()
             && now.saturating_duration_since(*at) < RECHECK
         {
-            return Ok(Arc::clone(keys));
+            return found.clone();
         }
-        let keys = keys(&self.file.read()?.secrets);
-        *looked = Some((now, Arc::clone(&keys)));
-        Ok(keys)
+        let found = self.file.read().map(|stored| keys(&stored.secrets));
+        *looked = Some((now, found.clone()));
+        found
     }
 }
 
@@ -211,6 +219,22 @@ mod tests {
             assert_eq!(signs(&first, &keys), rotation < KEPT_SECRETS, "after {rotation}");
             assert!(signs(&secrets.signing().expect("there"), &keys));
         }
+    }
+
+    #[test]
+    fn a_broken_file_is_looked_at_once_a_second_and_told_without_its_content() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (secrets, now) = (Secrets::new(dir.path()), Instant::now());
+        let path = dir.path().join("token-secrets.json");
+        std::fs::write(&path, r#"{"version": 1, "secrets": [4711, "hidden"]}"#).expect("written");
+        let error = secrets.verifying(now).expect_err("broken").to_string();
+        assert!(
+            error.contains("token-secrets.json") && !error.contains("4711") && !error.contains("hidden"),
+            "{error}"
+        );
+        std::fs::remove_file(&path).expect("removed");
+        assert!(secrets.verifying(now).is_err(), "not looked at again within a second");
+        assert!(secrets.verifying(now + RECHECK).is_ok());
     }
 
     #[test]

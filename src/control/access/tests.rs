@@ -156,6 +156,58 @@ async fn guessing_is_slowed_down_for_the_one_who_guesses() {
     let no = house.publish("live/me", Credential::Key("rk_x"), "192.0.2.1").await.expect_err("a guess");
     assert!(no.kind == RefusalKind::Unavailable && no.words.contains("too many wrong keys"), "{}", no.words);
     assert!(house.publish("live/me", Credential::Key(&key), "192.0.2.2").await.is_ok(), "others are heard");
+    assert!(house.publish("live/me", Credential::Key(&key), "192.0.2.1").await.is_ok(), "and so is a right key");
+    let token = house.token(Action::Publish, "live/me", 60);
+    assert!(house.publish("live/me", Credential::Token(&token), "192.0.2.1").await.is_ok(), "or token");
+    assert!(house.publish("live/me", Credential::Key("rk_y"), "192.0.2.1").await.is_err(), "which forgives nothing");
+    let no = house.publish("live/me", Credential::Key("rk_y"), "192.0.2.1").await.expect_err("a guess");
+    assert_eq!(no.kind, RefusalKind::Unavailable, "{}", no.words);
+}
+
+#[tokio::test]
+async fn passwords_of_the_callback_cannot_be_guessed_at_will() {
+    let (url, count, _) = server(NO).await;
+    let mut config = asking(url);
+    config.callback.cache = Duration::ZERO;
+    let house = house(&config);
+    let guess = async |n: usize| {
+        let (stream, query) = ("live/me".parse().expect("a name"), format!("user=anna&pass={n}"));
+        let peer = SocketAddr::from(([192, 0, 2, 1], 50_000));
+        let credential = Credential::None;
+        let request = PublishRequest { stream: &stream, credential, query: &query, peer, protocol: "rtmp" };
+        house.access.may_publish(request, now()).await.expect_err("a guess").kind
+    };
+    for n in 0..11 {
+        assert_eq!(guess(n).await, RefusalKind::Unauthorized, "guess {n}");
+    }
+    for n in 11..20 {
+        assert_eq!(guess(n).await, RefusalKind::Unavailable, "guess {n}");
+    }
+    assert_eq!(count.load(Ordering::Relaxed), 11, "the callback is not asked while the address is not listened to");
+    let key = house.key("live/me", Conditions::default());
+    assert!(house.publish("live/me", Credential::Key(&key), "192.0.2.1").await.is_ok());
+}
+
+#[tokio::test]
+async fn no_answer_opens_no_stream_that_has_keys_and_lets_no_wrong_credential_in() {
+    let mut config = asking("http://127.0.0.1:1/".into());
+    config.callback.on_failure = OnFailure::Allow;
+    let house = house(&config);
+    let key = house.key("live/me", Conditions::default());
+    let publish = async |stream: &str, credential| house.publish(stream, credential, "192.0.2.1").await;
+    assert!(publish("live/open", Credential::None).await.is_ok());
+    assert!(publish("live/me", Credential::Key(&key)).await.is_ok());
+    for (stream, credential) in [
+        ("live/me", Credential::None),
+        ("live/me", Credential::Key("rk_wrong")),
+        ("live/open", Credential::Key("rk_wrong")),
+        ("live/open", Credential::Token("a.b.c")),
+    ] {
+        let no = publish(stream, credential).await.expect_err(stream);
+        assert_eq!(no.kind, RefusalKind::Unavailable, "{}", no.words);
+    }
+    let no = house.publish("live/open", Credential::Key("rk_wrong"), "127.0.0.1").await;
+    assert!(no.is_err(), "nor on this machine");
 }
 
 #[tokio::test]
@@ -201,7 +253,7 @@ async fn the_callbacks_terms_are_taken() {
     let (url, ..) = server(answer).await;
     let grant = house(&asking(url)).publish("live/me", Credential::None, "127.0.0.1").await.expect("let in");
     let limits = Limits { max_bitrate: Some(1), max_width: Some(2), ..Limits::default() };
-    assert_eq!((grant.holder.as_str(), grant.limits), ("callback anna", limits));
+    assert_eq!((grant.holder.as_str(), grant.limits), ("callback holder anna", limits));
 }
 
 #[tokio::test]

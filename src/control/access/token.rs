@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::pattern::{IpRange, StreamPattern};
 use crate::media::{StreamName, WallTime};
@@ -42,9 +42,10 @@ pub struct Claims {
     /// Of which stream or streams.
     pub stream: StreamPattern,
     /// When it ends, Unix seconds.
+    #[serde(deserialize_with = "numeric_date")]
     pub exp: i64,
     /// When it begins, Unix seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_numeric_date")]
     pub nbf: Option<i64>,
     /// From where alone it can be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,6 +63,25 @@ struct Header {
     typ: Option<String>,
     #[serde(default, skip_serializing)]
     crit: Option<serde_json::Value>,
+}
+
+/// Whom a token is for. We have no name, so that none with one is for us. Spec: RFC 7519 §4.1.3.
+#[derive(Debug, Deserialize)]
+struct Audience {
+    #[serde(default)]
+    aud: Option<serde_json::Value>,
+}
+
+/// Unix seconds, whose fraction is dropped. Spec: RFC 7519 §2, NumericDate.
+fn numeric_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    // A cast saturates, which is beyond every limit.
+    let date = number.as_i64().or_else(|| number.as_f64().map(|seconds| seconds.floor() as i64));
+    date.ok_or_else(|| serde::de::Error::custom("no date"))
+}
+
+fn some_numeric_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    numeric_date(deserializer).map(Some)
 }
 
 /// Why a token is refused; the text is shown to its bearer, and tells a forger nothing.
@@ -119,6 +139,9 @@ pub fn verify(keys: &[hmac::Key], token: &str, now: WallTime) -> Result<Claims, 
     let header: Header = json(header).ok_or(TokenError::Claims("header cannot be read"))?;
     if header.alg != "HS256" || header.crit.is_some() {
         return Err(TokenError::Claims("header asks for something else than HS256"));
+    }
+    if json::<Audience>(claims).is_some_and(|audience| audience.aud.is_some()) {
+        return Err(TokenError::Claims("audience (aud) is somebody else"));
     }
     let claims: Claims = json(claims).ok_or(TokenError::Claims("claims cannot be read"))?;
     let now = now.millis().div_euclid(1_000);
@@ -244,6 +267,8 @@ mod tests {
             Ok(()),
             "kid names nothing"
         );
+        let fractions = good.replace("2000000000", "2000000000.75,\"nbf\":1989999999.5");
+        assert_eq!(verify(&forged(r#"{"alg":"HS256"}"#, &fractions)), Ok(()), "dates may have fractions");
         for header in [
             r#"{"alg":"none"}"#,
             r#"{"alg":"RS256"}"#,
@@ -259,6 +284,9 @@ mod tests {
             r#"{"action":"watch","stream":"live/me"}"#,
             r#"{"action":"watch","stream":"live/me","exp":"2000000000"}"#,
             r#"{"action":"watch","stream":"live/me","exp":1e999}"#,
+            r#"{"action":"watch","stream":"live/me","exp":1e300}"#,
+            r#"{"action":"watch","stream":"live/me","exp":2000000000,"aud":"another"}"#,
+            r#"{"action":"watch","stream":"live/me","exp":2000000000,"aud":["rillcast"]}"#,
             r#"{"action":"watch","stream":"live/me","exp":2000000000,"nbf":"never"}"#,
             r#"{"action":"watch","stream":"live/me","exp":253402300799}"#,
             r#"{"action":"all","stream":"live/me","exp":2000000000}"#,

@@ -64,7 +64,7 @@ struct LimitsView {
     max_width: Option<u16>,
     /// Pixels.
     max_height: Option<u16>,
-    /// Of one connection, as "2h 30min".
+    /// Of one connection, however often it stops and begins again, as "2h 30min".
     max_duration: Option<String>,
 }
 
@@ -93,7 +93,7 @@ pub(super) struct NewKey {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     takeover: Takeover,
-    /// Addresses and ranges.
+    /// Addresses and ranges, at most 32.
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>)]
     allow: Vec<IpRange>,
@@ -102,7 +102,7 @@ pub(super) struct NewKey {
     max_publishers: Option<u32>,
     #[serde(default)]
     #[schema(value_type = Option<LimitsView>)]
-    limits: Limits,
+    limits: Option<Limits>,
 }
 
 /// A key that was made. It cannot be shown again.
@@ -147,6 +147,7 @@ pub(super) async fn list(State(context): State<Context>) -> Result<Json<Keys>, P
     responses(
         (status = 201, description = "The key; it cannot be shown again", body = Made),
         (status = 400, description = "Which field breaks which rule", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "There are as many keys as are kept", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn add(
@@ -154,8 +155,11 @@ pub(super) async fn add(
     Input(new): Input<NewKey>,
 ) -> Result<(StatusCode, Json<Made>), Problem> {
     let NewKey { stream, expires, takeover, allow, max_publishers, limits } = new;
-    let conditions = Conditions { expires, takeover, allow, max_publishers, limits };
+    let conditions = Conditions { expires, takeover, allow, max_publishers, limits: limits.unwrap_or_default() };
     conditions.validate().map_err(|rule| Problem::new(StatusCode::BAD_REQUEST, rule))?;
+    if conditions.is_over(now()) {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "expires: this is past already"));
+    }
     let store = context.access.keys().clone();
     let made = blocking(move || store.add(&stream, conditions, now())).await?;
     Ok((StatusCode::CREATED, Json(Made { id: made.id, stream_key: made.paste })))

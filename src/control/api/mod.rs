@@ -1,5 +1,5 @@
-//! REST below `/api/v1/`. The OpenAPI document is made from the handlers. Reading is open; what changes something, or tells of keys, needs
-//! authority.
+//! REST below `/api/v1/`. The OpenAPI document is made from the handlers. Reading what everybody may watch is open; what changes something, or tells of
+//! keys, of publishers' addresses or of streams that are watched by token, needs authority.
 //!
 //! Specifications: OpenAPI 3.1, RFC 9457 (problem details).
 
@@ -34,6 +34,7 @@ use super::access::Access;
 use super::access::backoff::Backoff;
 use super::file;
 use crate::media::StreamName;
+use crate::media::peer::Throttle;
 use crate::media::report::IngestReport;
 use crate::packager::live::Registry;
 
@@ -63,6 +64,8 @@ pub struct Context {
     pub reload: Reload,
     /// Who showed wrong API keys.
     backoff: Arc<Backoff>,
+    /// How often the log says that keys cannot be read.
+    unreadable: Arc<Throttle>,
 }
 
 impl Context {
@@ -74,7 +77,7 @@ impl Context {
         access: Arc<Access>,
         reload: Reload,
     ) -> Self {
-        Self { registry, viewers, ingest, access, reload, backoff: Arc::default() }
+        Self { registry, viewers, ingest, access, reload, backoff: Arc::default(), unreadable: Arc::default() }
     }
 
     /// A context of the fixture's streams, seven viewers each, and keys in `folder`.
@@ -133,6 +136,7 @@ async fn blocking<R: Send + 'static>(
 ) -> Result<R, Problem> {
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(result)) => Ok(result),
+        Ok(Err(file::Error::Full(words))) => Err(Problem::new(StatusCode::CONFLICT, words)),
         Ok(Err(error)) => {
             tracing::error!(%error, "the API cannot use its files");
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server's files cannot be used; its log says why"))

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::authority::{self, Asker};
 use super::{Context, Problem};
 use crate::media::report::IngestReport;
 use crate::media::{Format, Kind, StreamName, WallTime};
@@ -55,8 +56,8 @@ enum Life {
 struct Publisher {
     /// `rtmp`, `srt`, …
     protocol: String,
-    /// Address and port.
-    peer: String,
+    /// Address and port; null for whoever has neither an API key nor, where there is none, asks from the server's own machine.
+    peer: Option<String>,
     /// RFC 3339.
     since: String,
 }
@@ -107,16 +108,33 @@ struct Urls {
 }
 
 /// Lists the streams of this node, by name.
-#[utoipa::path(get, path = "/api/v1/streams", responses((status = 200, description = "All streams, by name", body = Streams)))]
-pub(super) async fn list(State(context): State<Context>) -> Json<Streams> {
+///
+/// Streams that are watched by signed URLs alone, and publishers' addresses, are told with an API key; where there is none, on the server's own machine.
+#[utoipa::path(
+    get,
+    path = "/api/v1/streams",
+    security((), ("api_key" = [])),
+    responses((status = 200, description = "All streams that may be shown, by name", body = Streams))
+)]
+pub(super) async fn list(State(context): State<Context>, asker: Asker) -> Json<Streams> {
+    let all = authority::has(&context, &asker).await;
     let streams = context.registry.streams();
-    Json(Streams { streams: streams.iter().map(|stream| view(stream, &context)).collect() })
+    let shown = streams.iter().filter(|stream| may_see(&context, stream.name(), all));
+    Json(Streams { streams: shown.map(|stream| view(stream, &context, all)).collect() })
+}
+
+/// Whether a stream is shown: those that are watched by token to whoever may see `all`.
+fn may_see(context: &Context, name: &StreamName, all: bool) -> bool {
+    all || !context.access.is_watched_by_token(name.app())
 }
 
 /// Shows one stream.
+///
+/// One that is watched by signed URLs alone is not there for whoever has no API key.
 #[utoipa::path(
     get,
     path = "/api/v1/streams/{app}/{name}",
+    security((), ("api_key" = [])),
     params(("app" = String, Path, description = "Application"), ("name" = String, Path, description = "Stream name")),
     responses(
         (status = 200, description = "The stream", body = View),
@@ -126,10 +144,12 @@ pub(super) async fn list(State(context): State<Context>) -> Json<Streams> {
 pub(super) async fn one(
     State(context): State<Context>,
     Path((app, name)): Path<(String, String)>,
+    asker: Asker,
 ) -> Result<Json<View>, Problem> {
     let name = name_of(&app, &name)?;
-    match context.registry.stream(&name) {
-        Some(stream) => Ok(Json(view(&stream, &context))),
+    let all = authority::has(&context, &asker).await;
+    match context.registry.stream(&name).filter(|_| may_see(&context, &name, all)) {
+        Some(stream) => Ok(Json(view(&stream, &context, all))),
         None => Err(no_stream(&name)),
     }
 }
@@ -143,7 +163,7 @@ pub(super) fn no_stream(name: &StreamName) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("no stream {name} is live, or was a short while ago"))
 }
 
-fn view(stream: &Stream, context: &Context) -> View {
+fn view(stream: &Stream, context: &Context, all: bool) -> View {
     let catalog = Arc::clone(&stream.catalog().borrow());
     let name = stream.name();
     let publisher = stream.publisher();
@@ -160,7 +180,7 @@ fn view(stream: &Stream, context: &Context) -> View {
         started_at: WallTime::from_micros(started).rfc3339(),
         publisher: Publisher {
             protocol: publisher.protocol.to_owned(),
-            peer: publisher.peer.to_string(),
+            peer: all.then(|| publisher.peer.to_string()),
             since: publisher.since.rfc3339(),
         },
         tracks: catalog.renditions.iter().map(track).collect(),
@@ -232,7 +252,7 @@ mod tests {
             "state": "live",
             "epoch": "10",
             "started_at": "1970-01-01T00:00:00.036Z",
-            "publisher": {"protocol": "rtmp", "peer": "127.0.0.1:50000", "since": "1970-01-01T00:00:00.000Z"},
+            "publisher": {"protocol": "rtmp", "peer": null, "since": "1970-01-01T00:00:00.000Z"},
             "tracks": [{
                 "id": "v0", "kind": "video", "codec": "avc1.64001F", "width": 1280, "height": 720, "fps": 30.0, "bitrate": 1_500_000,
             }],

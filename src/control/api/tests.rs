@@ -70,7 +70,9 @@ async fn every_route_that_changes_something_is_guarded() {
     for (path, item) in document["paths"].as_object().expect("paths") {
         for (method, operation) in item.as_object().expect("operations") {
             let open = method == "get" && path.starts_with("/api/v1/streams");
-            assert_eq!(operation["security"].is_array(), !open, "{method} {path}");
+            let nothing = serde_json::json!({});
+            let needed = operation["security"].as_array().is_some_and(|ways| !ways.contains(&nothing));
+            assert_eq!(needed, !open, "{method} {path}");
             if !open {
                 let path = path.replace("{app}", "live").replace("{name}", "me").replace("{id}", "1");
                 described.push((method.to_uppercase().parse::<Method>().expect("a method"), path));
@@ -99,6 +101,15 @@ async fn without_api_keys_this_machine_alone_operates_the_server() {
         ("192.0.2.1", &[], 403),
         ("127.0.0.1", &[("x-forwarded-for", "127.0.0.1")], 403),
         ("127.0.0.1", &[("forwarded", "for=127.0.0.1")], 403),
+        ("127.0.0.1", &[("via", "1.1 cache")], 403),
+        ("127.0.0.1", &[("x-real-ip", "192.0.2.1")], 403),
+        ("127.0.0.1", &[("x-forwarded-host", "live.example")], 403),
+        ("127.0.0.1", &[("x-forwarded-proto", "https")], 403),
+        ("127.0.0.1", &[("host", "localhost:8080")], 422),
+        ("127.0.0.1", &[("host", "127.0.0.1")], 422),
+        ("127.0.0.1", &[("host", "[::1]:8080")], 422),
+        ("127.0.0.1", &[("host", "rebound.example:8080")], 403),
+        ("127.0.0.1", &[("host", "")], 403),
         ("127.0.0.1", &[("origin", "https://evil.example")], 403),
         ("127.0.0.1", &[("origin", "http://localhost.evil.example")], 403),
         ("127.0.0.1", &[("origin", "null")], 403),
@@ -127,7 +138,8 @@ async fn an_api_key_is_needed_once_there_is_one_and_good_from_anywhere() {
         ask("192.0.2.3", "Bearer ra_guess").await;
     }
     assert_eq!(ask("192.0.2.3", "Bearer ra_guess").await, 401);
-    assert_eq!(ask("192.0.2.3", &bearer).await, 429, "whoever guesses is not listened to for a while");
+    assert_eq!(ask("192.0.2.3", "Bearer ra_guess").await, 429, "whoever guesses is not listened to for a while");
+    assert_eq!(ask("192.0.2.3", &bearer).await, 422, "but a right key is good whoever else guesses there");
     assert_eq!(ask("192.0.2.1", &bearer).await, 422);
 }
 
@@ -167,12 +179,14 @@ async fn keys_are_made_listed_and_revoked() {
         r#"{"stream": "live/me", "limits": {"max_bitrate": 0}}"#,
         r#"{"stream": "live/me", "allow": ["x"]}"#,
         r#"{"stream": "live/me", "expires": "tomorrow"}"#,
+        r#"{"stream": "live/me", "expires": "2020-01-01T00:00:00Z"}"#,
         r#"{"stream": "live/me", "stream": "live/you"}"#,
         r#"{"stream": "live/me", "max_publishers": 1e999}"#,
         "",
     ] {
         assert_eq!(client.post("/api/v1/keys", wrong).await.0, StatusCode::BAD_REQUEST, "{wrong}");
     }
+    assert_eq!(client.post("/api/v1/keys", r#"{"stream": "live/me", "limits": null}"#).await.0, StatusCode::CREATED);
     let path = format!("/api/v1/keys/{}", made["id"].as_str().expect("an id"));
     let revoke = async |path: &str| client.ask(Method::DELETE, path, "127.0.0.1", &[], "").await.0;
     assert_eq!(revoke(&format!("{path}?kik=true")).await, StatusCode::BAD_REQUEST);
@@ -190,6 +204,35 @@ async fn tokens_are_signed_as_the_server_takes_them() {
     assert_eq!(signed["url"], format!("/t/{token}/live/me"));
     let (stream, peer) = ("live/me".parse().expect("a name"), "192.0.2.1".parse().expect("an address"));
     assert_eq!(client.context.access.may_watch(&stream, Some(token), peer, now()), Ok(()));
+    let over = r#"{"action": "watch", "stream": "live/me", "expires_in": 0}"#;
+    assert_eq!(client.post("/api/v1/tokens", over).await.0, StatusCode::BAD_REQUEST);
     let far = r#"{"action": "watch", "stream": "live/me", "expires_in": 4000000000}"#;
     assert_eq!(client.post("/api/v1/tokens", far).await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn publishers_addresses_and_streams_by_token_are_shown_with_authority_alone() {
+    use crate::control::access::{self, config::Watch};
+    let client = client();
+    let ask =
+        async |path: &str, peer: &str, headers: &[(&str, &str)]| client.ask(Method::GET, path, peer, headers, "").await;
+    let (list, one) = ("/api/v1/streams", "/api/v1/streams/live/me");
+    let peer = serde_json::json!("127.0.0.1:50000");
+    assert_eq!(ask(one, "127.0.0.1", &[]).await.1["publisher"]["peer"], peer, "this machine, and there is no API key");
+    for headers in [&[("via", "1.1 cache")][..], &[("host", "rebound.example")], &[("origin", "https://evil.example")]]
+    {
+        assert!(ask(one, "127.0.0.1", headers).await.1["publisher"]["peer"].is_null(), "{headers:?}");
+    }
+    assert!(ask(list, "192.0.2.1", &[]).await.1["streams"][0]["publisher"]["peer"].is_null());
+
+    client.context.access.configure(&access::Config { watch: Watch::Token, ..Default::default() }).expect("good");
+    assert_eq!(ask(list, "192.0.2.1", &[]).await.1, serde_json::json!({"streams": []}));
+    assert_eq!(ask(one, "192.0.2.1", &[]).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(ask(one, "127.0.0.1", &[]).await.0, StatusCode::OK);
+
+    let made = client.context.access.keys().add_api(None, now()).expect("made");
+    assert_eq!(ask(one, "127.0.0.1", &[]).await.0, StatusCode::NOT_FOUND, "from now on the key counts");
+    assert_eq!(ask(one, "127.0.0.1", &[("authorization", "Bearer ra_x")]).await.0, StatusCode::NOT_FOUND);
+    let (status, shown) = ask(one, "192.0.2.1", &[("authorization", &format!("Bearer {}", made.paste))]).await;
+    assert_eq!((status, &shown["publisher"]["peer"]), (StatusCode::OK, &peer));
 }

@@ -22,7 +22,7 @@ pub(super) struct NewToken {
     /// `APP/NAME` or `APP/*`.
     #[schema(value_type = String, example = "live/me")]
     stream: StreamPattern,
-    /// Seconds from now, at most 400 days.
+    /// Seconds from now, at least 1, at most 400 days.
     #[schema(example = 7200)]
     expires_in: u32,
     /// The address or range that alone may use it.
@@ -61,6 +61,9 @@ pub(super) async fn sign(
     State(context): State<Context>,
     Input(new): Input<NewToken>,
 ) -> Result<(StatusCode, Json<Signed>), Problem> {
+    if new.expires_in == 0 {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "expires_in must be at least 1"));
+    }
     let access = context.access.clone();
     let key = blocking(move || access.secrets().signing()).await?;
     let now = now();

@@ -11,6 +11,10 @@ use crate::packager::live::Takeover;
 
 /// Version of the file's layout. What it lacks has its default, so that files of before stay readable.
 const VERSION: u32 = 1;
+/// Ranges of a new key. With [`MAX_KEYS`], the file stays below what is read.
+const MAX_ALLOWED: usize = 32;
+/// Keys of a kind. None goes by itself, however old: a stream or an API whose last key went would be open to this machine.
+pub(super) const MAX_KEYS: usize = 10_000;
 /// Hexadecimal digits of a SHA-256.
 const DIGEST_LEN: usize = 64;
 
@@ -39,17 +43,30 @@ impl Conditions {
         *self == Self::default()
     }
 
-    /// Checks what the types cannot.
+    /// Checks what the types cannot, of a key that is to be made.
     ///
     /// # Errors
     /// The rule that is broken, naming the field.
     pub fn validate(&self) -> Result<(), String> {
+        if self.allow.len() > MAX_ALLOWED {
+            return Err(format!("allow: {} addresses and ranges, the most is {MAX_ALLOWED}", self.allow.len()));
+        }
+        self.check()
+    }
+
+    /// Whether it is no longer good at `now`.
+    pub fn is_over(&self, now: WallTime) -> bool {
+        self.expires.as_ref().is_some_and(|date| is_past(date, now))
+    }
+
+    /// What [`validate`](Self::validate) checks of a key that exists: what was taken once is not refused later.
+    fn check(&self) -> Result<(), String> {
         self.limits.validate().map_err(|limit| format!("{limit} must be at least 1"))?;
         if self.max_publishers == Some(0) {
             return Err("max_publishers must be at least 1".into());
         }
         match &self.expires {
-            Some(date) if unix_seconds(date).is_none() => Err(format!("expires: '{date}' is no RFC 3339 date")),
+            Some(date) if unix_seconds(date).is_none() => Err("expires: this is no RFC 3339 date".into()),
             _ => Ok(()),
         }
     }
@@ -109,7 +126,7 @@ impl Contents for Keys {
             return Err(format!("its version is {}, this program knows {VERSION}", self.version));
         }
         for key in &self.keys {
-            key.conditions.validate().map_err(|rule| format!("the key {}: {rule}", key.id))?;
+            key.conditions.check().map_err(|rule| format!("the key {}: {rule}", key.id))?;
         }
         let digests = self.keys.iter().map(|key| (&key.id, &key.sha256));
         let api = self.api_keys.iter().map(|key| (&key.id, &key.sha256));

@@ -177,3 +177,19 @@ fn an_api_key_is_no_stream_key_and_the_other_way_round() {
     assert!(matches!(store.revoke(&api.id), Ok(Some(Revoked::Api(_)))));
     assert_eq!(ask(Some(&api.paste)), None);
 }
+
+#[test]
+fn keys_and_their_ranges_are_bounded() {
+    let (dir, store) = store();
+    let range = "192.0.2.0/24".parse().expect("a range");
+    let conditions = |count| Conditions { allow: vec![range; count], ..Conditions::default() };
+    assert_eq!(conditions(32).validate(), Ok(()));
+    assert!(conditions(33).validate().is_err_and(|why| why.starts_with("allow: 33")));
+    let stream: StreamPattern = "live/me".parse().expect("a pattern");
+    store.add(&stream, conditions(33), NOW).expect("the store itself keeps what it is given");
+    assert_eq!(KeyStore::new(dir.path()).list().expect("readable").len(), 1, "and reads it again");
+    let key = store.list().expect("readable").remove(0);
+    store.file.change(|keys| keys.keys = vec![key.clone(); stored::MAX_KEYS]).expect("written");
+    assert!(matches!(add(&store, "live/me"), Err(Error::Full(words)) if words.contains("10000 keys")));
+    assert!(store.add_api(None, NOW).is_ok(), "API keys are counted apart");
+}

@@ -51,6 +51,13 @@ pub struct Rules {
     pub part: Duration,
 }
 
+impl Rules {
+    /// Fewer pictures a second, and not every part has one.
+    fn least_fps(&self) -> f64 {
+        1.0 / self.part.as_secs_f64()
+    }
+}
+
 impl From<&packager::Config> for Rules {
     fn from(config: &packager::Config) -> Self {
         Self { key_frames: config.segment_target, longest_segment: config.target_duration, part: config.part_target }
@@ -76,7 +83,7 @@ pub fn advise(report: &IngestReport, rules: &Rules) -> Vec<Advice> {
         found.codec(audio);
     }
     if report.seconds >= SETTLED_S {
-        found.network(report);
+        found.network(report, rules);
         found.skew(report);
         found.repairs(report);
     }
@@ -193,7 +200,7 @@ impl Found {
 
     fn pace(&mut self, video: &VideoReport, rules: &Rules) {
         let Some(fps) = video.fps else { return };
-        let least = 1.0 / rules.part.as_secs_f64();
+        let least = rules.least_fps();
         if fps < least {
             let finding = format!(
                 "{} pictures a second are too few for low latency: viewers stay whole segments behind.",
@@ -207,14 +214,15 @@ impl Found {
         }
         let announced = video.fps_announced.filter(|announced| fps < announced * FPS_REACHED);
         match (announced, video.steadiness) {
-            (Some(announced), _) => {
+            (Some(announced), Some(Steadiness::Steady | Steadiness::Uneven) | None) => {
                 let finding =
                     format!("{} of {} pictures a second arrive: movement stutters.", rounded(fps), rounded(announced));
                 let remedy = "The computer is too slow for these settings, or the network drops pictures: see Stats in OBS (View → Stats). \
                     Choose a faster encoder preset, a hardware encoder, or a smaller Output Resolution (Settings → Video).";
                 self.say(Severity::Warning, "frame_rate_missed", finding, remedy);
             }
-            (None, Some(Steadiness::Variable)) => {
+            // What comes as it changes comes less often than was announced, and lacks nothing.
+            (_, Some(Steadiness::Variable)) => {
                 let finding =
                     format!("The frame rate varies ({} a second on average): movement is uneven.", rounded(fps));
                 let remedy = "Set a constant frame rate: in OBS, Settings → Video → Common FPS Values; with other encoders, turn off variable frame rate.";
@@ -276,7 +284,7 @@ impl Found {
         }
     }
 
-    fn network(&mut self, report: &IngestReport) {
+    fn network(&mut self, report: &IngestReport, rules: &Rules) {
         let video = report.video.as_ref();
         let measured = video.and_then(|video| video.bitrate);
         let lower = measured.map_or_else(
@@ -285,6 +293,8 @@ impl Found {
         );
         let jitter =
             video.map_or(0, |video| video.jitter_ms).max(report.audio.as_ref().map_or(0, |audio| audio.jitter_ms));
+        // Arrival is measured to within one picture, and that much is said of few pictures already.
+        let is_slow = video.and_then(|video| video.fps).is_some_and(|fps| fps < rules.least_fps());
         if report.lag_ms >= LAG_MS {
             let severity = if report.lag_ms >= LAG_BAD_MS { Severity::Error } else { Severity::Warning };
             let finding = format!(
@@ -292,7 +302,7 @@ impl Found {
                 seconds(report.lag_ms as f64 / 1e3)
             );
             self.say(severity, "uplink", finding, lower.clone());
-        } else if jitter >= JITTER_MS {
+        } else if jitter >= JITTER_MS && !is_slow {
             let finding =
                 format!("Media arrives in bursts, up to {jitter} ms apart: viewers with low latency may stall.");
             let remedy = "Use a cable instead of Wi-Fi and end other uploads; in OBS, a lower Video Bitrate leaves the line more room \

@@ -51,11 +51,12 @@ function rows(ingest) {
   }
   if (ingest.av_skew_ms !== null) {
     const skew = ingest.av_skew_ms;
-    found.push(["Sound and picture", Math.abs(skew) < 40 ? "in step" : `sound ${Math.abs(skew)} ms ${skew > 0 ? "earlier" : "later"}`]);
+    found.push(["Sound arrives", Math.abs(skew) < 40 ? "with its picture" : `${Math.abs(skew)} ms ${skew > 0 ? "before" : "after"} its picture`]);
   }
   const jitter = Math.max(video?.jitter_ms ?? 0, audio?.jitter_ms ?? 0);
   found.push(["Arrival", `jitter ${jitter} ms, ${ingest.lag_ms < 50 ? "on time" : `${ingest.lag_ms} ms behind`}`]);
-  const dropped = [video?.dropped_ms && `${video.dropped_ms} ms of pictures`, audio?.dropped_ms && `${audio.dropped_ms} ms of sound`].filter(Boolean);
+  // Of a variable rate nobody can say what is missing.
+  const dropped = [video?.dropped_ms && video.steadiness !== "variable" && `${video.dropped_ms} ms of pictures`, audio?.dropped_ms && `${audio.dropped_ms} ms of sound`].filter(Boolean);
   found.push(["Missing", dropped.join(", ") || "nothing"]);
   found.push(["Encoder", ingest.encoder ?? "does not say"], ["Connected", ingest.connected ? `for ${duration(ingest.seconds)}` : "no"]);
   return found;

@@ -61,6 +61,9 @@ function makeCard(stream) {
 
 const BADGES = { live: "LIVE", waiting: "RECONNECTING", ended: "ENDED" };
 
+/** A stream whose publisher is there, and that cannot be watched yet, has just begun. */
+const badge = (stream) => stream.state === "waiting" && stream.ingest?.connected ? "STARTING" : (BADGES[stream.state] ?? stream.state);
+
 function show(streams) {
   const seen = new Set();
   for (const stream of streams) {
@@ -72,7 +75,7 @@ function show(streams) {
       cards.set(key, card);
     }
     card.badge.dataset.state = stream.state;
-    card.badge.textContent = BADGES[stream.state] ?? stream.state;
+    card.badge.textContent = badge(stream);
     card.facts.textContent = describe(stream);
     showHealth(card.health, summarise(stream.ingest));
     if (card.item !== list.children[seen.size - 1]) list.insertBefore(card.item, list.children[seen.size - 1] ?? null);

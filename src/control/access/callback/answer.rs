@@ -1,6 +1,6 @@
 //! What the callback says, and what of it is believed.
 
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
@@ -14,6 +14,8 @@ const MAX_WORDS: usize = 200;
 /// Longest holder that an answer may name, in bytes.
 const MAX_HOLDER_BYTES: usize = 128;
 
+const UNCLEAR: &str = "its yes comes with terms that cannot be understood";
+
 /// What the callback said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::control::access) enum Answer {
@@ -26,8 +28,7 @@ pub(in crate::control::access) enum Answer {
 }
 
 /// What an answer may add to a yes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::control::access) struct Terms {
     /// By what the publisher is known again.
     pub(in crate::control::access) holder: Option<String>,
@@ -37,9 +38,24 @@ pub(in crate::control::access) struct Terms {
     pub(in crate::control::access) limits: Limits,
 }
 
+/// A body of JSON. What is unknown is an error: a mistyped limit would be no limit.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Said {
+    /// False is no, whatever the status.
+    allow: Option<bool>,
+    holder: Option<String>,
+    takeover: Option<Takeover>,
+    limits: Option<Limits>,
+    detail: Option<String>,
+    words: Option<String>,
+    message: Option<String>,
+}
+
 /// Reads an answer: 2xx is yes, 4xx no, everything else nothing.
 pub(super) async fn read(response: Response) -> Answer {
     let (status, content_type) = (response.status(), content_type(&response));
+    let is_encoded = response.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
     if status.is_redirection() {
         return Answer::Silence("it answered with a redirect, which is not followed");
     }
@@ -52,13 +68,29 @@ pub(super) async fn read(response: Response) -> Answer {
     if no {
         return Answer::No(words(content_type, &body));
     }
-    match content_type {
-        ContentType::Json if !body.is_empty() => match serde_json::from_slice::<Terms>(&body) {
-            Ok(terms) if valid(&terms) => Answer::Yes(terms),
-            // Terms that cannot be understood may have been limits: without them nobody is let in.
-            _ => Answer::Silence("its yes comes with terms that cannot be understood"),
-        },
-        _ => Answer::Yes(Terms::default()),
+    if is_encoded && !body.is_empty() {
+        return Answer::Silence("its yes is compressed, which was not asked for");
+    }
+    yes(content_type, &body)
+}
+
+/// Reads the body of an answer of 2xx.
+fn yes(content_type: ContentType, body: &[u8]) -> Answer {
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body).trim_ascii();
+    // Frameworks that are not told otherwise call JSON text.
+    let is_json = content_type == ContentType::Json || body.first() == Some(&b'{');
+    if body.is_empty() || !is_json {
+        return Answer::Yes(Terms::default());
+    }
+    match serde_json::from_slice::<Said>(body) {
+        Ok(Said { allow: Some(false), .. }) => Answer::No(words(ContentType::Json, body)),
+        Ok(said) => {
+            let (takeover, limits) = (said.takeover.unwrap_or_default(), said.limits.unwrap_or_default());
+            let terms = Terms { holder: said.holder, takeover, limits };
+            if valid(&terms) { Answer::Yes(terms) } else { Answer::Silence(UNCLEAR) }
+        }
+        // Terms that cannot be understood may have been limits: without them nobody is let in.
+        Err(_) => Answer::Silence(UNCLEAR),
     }
 }
 
@@ -72,9 +104,16 @@ enum ContentType {
 
 fn content_type(response: &Response) -> ContentType {
     let value = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    match value.split(';').next().map(str::trim) {
-        Some("application/json" | "application/problem+json") => ContentType::Json,
-        Some("text/plain") => ContentType::Text,
+    media_type(value)
+}
+
+/// Media types are compared without their case (RFC 9110 §8.3.1); `+json` is JSON (RFC 6839 §3.1).
+fn media_type(value: &str) -> ContentType {
+    let kind = value.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    match kind.as_str() {
+        "application/json" | "text/json" => ContentType::Json,
+        _ if kind.ends_with("+json") => ContentType::Json,
+        "text/plain" => ContentType::Text,
         _ => ContentType::Other,
     }
 }
@@ -131,21 +170,46 @@ mod tests {
     }
 
     #[test]
-    fn terms_are_read_and_wrong_ones_are_not_ignored() {
-        let read = |text: &str| serde_json::from_str::<Terms>(text).ok().filter(valid);
-        let terms = read(r#"{"holder": "anna", "takeover": "always", "limits": {"max_bitrate": 6000000}, "note": 1}"#);
+    fn terms_are_read_and_wrong_ones_let_nobody_in() {
         let limits = Limits { max_bitrate: Some(6_000_000), ..Limits::default() };
-        assert_eq!(terms, Some(Terms { holder: Some("anna".into()), takeover: Takeover::Always, limits }));
-        for wrong in [
-            r#"{"limits": {"max_bitrat": 1}}"#,
-            r#"{"limits": {"max_bitrate": "1"}}"#,
-            r#"{"limits": {"max_bitrate": 0}}"#,
-            r#"{"takeover": "sometimes"}"#,
-            r#"{"holder": ""}"#,
-            r#"{"holder": "a\nb"}"#,
-            "0",
-        ] {
-            assert_eq!(read(wrong), None, "{wrong}");
+        let text = r#" {"allow": true, "holder": "anna", "takeover": "always", "limits": {"max_bitrate": 6000000}} "#;
+        let terms = Answer::Yes(Terms { holder: Some("anna".into()), takeover: Takeover::Always, limits });
+        for kind in [ContentType::Json, ContentType::Text, ContentType::Other] {
+            assert_eq!(yes(kind, text.as_bytes()), terms, "{kind:?}");
+            assert_eq!(yes(kind, format!("\u{feff}{text}").as_bytes()), terms, "{kind:?} with a byte order mark");
+            assert_eq!(yes(kind, b" \n"), Answer::Yes(Terms::default()), "{kind:?}");
+            assert_eq!(yes(kind, br#"{"limits": null, "holder": null}"#), Answer::Yes(Terms::default()), "{kind:?}");
+            assert_eq!(yes(kind, br#"{"allow": false, "words": "banned"}"#), Answer::No("banned".into()), "{kind:?}");
+            for wrong in [
+                r#"{"limit": {"max_bitrate": 1}}"#,
+                r#"{"limits": {"max_bitrat": 1}}"#,
+                r#"{"limits": {"max_bitrate": "1"}}"#,
+                r#"{"limits": {"max_bitrate": 0}}"#,
+                r#"{"takeover": "sometimes"}"#,
+                r#"{"holder": ""}"#,
+                r#"{"holder": "a\nb"}"#,
+                r#"{"allow": "no"}"#,
+                "{",
+            ] {
+                assert_eq!(yes(kind, wrong.as_bytes()), Answer::Silence(UNCLEAR), "{kind:?} {wrong}");
+            }
         }
+        assert_eq!(yes(ContentType::Text, b"OK"), Answer::Yes(Terms::default()));
+        assert_eq!(yes(ContentType::Json, b"0"), Answer::Silence(UNCLEAR));
+    }
+
+    #[test]
+    fn json_is_known_by_each_of_its_names() {
+        for name in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "text/json",
+            "application/vnd.x+JSON",
+            "application/problem+json",
+        ] {
+            assert_eq!(media_type(name), ContentType::Json, "{name}");
+        }
+        assert_eq!(media_type("TEXT/plain;charset=utf-8"), ContentType::Text);
+        assert_eq!(media_type("text/html"), ContentType::Other);
     }
 }

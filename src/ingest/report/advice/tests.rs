@@ -222,6 +222,14 @@ fn the_pace_of_pictures() {
         "24.1 of 30 pictures a second arrive: movement stutters.",
         "faster encoder preset",
     );
+    let variable = with_video(|video| {
+        (video.fps, video.steadiness, video.dropped_recently_ms) = (Some(22.0), Some(Steadiness::Variable), 3_000);
+    });
+    let ids: Vec<_> = advise(&variable, &RULES).iter().map(|advice| advice.id).collect();
+    assert_eq!(ids, ["frame_rate_variable"], "nothing is missing of what comes as it changes");
+    let slow = with_video(|video| (video.fps, video.fps_announced, video.jitter_ms) = (Some(2.0), Some(2.0), 500));
+    let ids: Vec<_> = advise(&slow, &RULES).iter().map(|advice| advice.id).collect();
+    assert_eq!(ids, ["frame_rate_low"], "half a second between pictures is no burst");
     assert_says(
         &with_video(|video| video.steadiness = Some(Steadiness::Variable)),
         Severity::Warning,

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Context;
 use super::low_water::LowWater;
 use super::publishing::Publishing;
+use crate::ingest::limits::Guard;
 use crate::ingest::publish::{PublishRequest, Refusal, RefusalKind};
 use crate::ingest::rtmp::session::{self, DECISION_DEADLINE, Event, Session};
 use crate::media::wall_clock;
@@ -63,6 +64,8 @@ pub(super) struct Connection<S> {
     input: BytesMut,
     low_water: LowWater,
     publishing: Option<Publishing>,
+    /// What it has used of its limits, between two publications: to stop and to begin again is no way around them.
+    used: Option<Guard>,
     /// What the peer asked to publish last, for the log. Not a field of the span: those gather, and a connection may publish thousands.
     stream_name: Option<String>,
     /// It has published.
@@ -98,6 +101,7 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
             input,
             low_water,
             publishing: None,
+            used: None,
             stream_name: None,
             was_let_in: false,
             received,
@@ -235,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
                     }
                 }
                 Event::Unpublished => {
-                    self.publishing = None;
+                    self.used = self.publishing.take().map(|publishing| publishing.guard);
                     tracing::info!(stream = self.stream_name.as_deref(), "publishing ended");
                 }
                 Event::Closed(refusal) => {
@@ -244,7 +248,7 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
                     // Of whoever was let in every end is told, of others one a second.
                     let silent = self.context.metrics.refuse(reason);
                     if self.was_let_in || silent.is_some() {
-                        tracing::info!(stream, reason, silent, "closed: {refusal}");
+                        tracing::info!(stream, reason, silent, detail = refusal.detail, "closed: {refusal}");
                     }
                 }
             }
@@ -259,7 +263,8 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
 
     async fn decide(&mut self, request: PublishRequest) -> Result<(), End> {
         self.stream_name = Some(request.name.to_string());
-        match tokio::time::timeout(DECISION_DEADLINE, Publishing::begin(&self.context, self.peer, request)).await {
+        let begun = Publishing::begin(&self.context, self.peer, request, self.used.take());
+        match tokio::time::timeout(DECISION_DEADLINE, begun).await {
             Ok(Ok(publishing)) => {
                 let epoch = publishing.publisher.stream().epoch();
                 self.publishing = Some(publishing);

@@ -28,15 +28,26 @@ pub(super) struct Publishing {
 }
 
 impl Publishing {
-    /// Asks whether the peer may publish, and begins if so. Cancel-safe: a stream that began is dropped with the future.
+    /// Asks whether the peer may publish, and begins if so. `used` is what the connection has used of its limits when it published before. Cancel-safe:
+    /// a stream that began is dropped with the future.
     ///
     /// # Errors
     /// What the peer is told.
-    pub(super) async fn begin(context: &Context, peer: SocketAddr, request: PublishRequest) -> Result<Self, Refusal> {
+    pub(super) async fn begin(
+        context: &Context,
+        peer: SocketAddr,
+        request: PublishRequest,
+        used: Option<Guard>,
+    ) -> Result<Self, Refusal> {
         let grant = context.authorise.authorise(&request).await?;
         let info = PublisherInfo { protocol: request.protocol, peer, since: now(), holder: grant.holder };
         let name = request.name.clone();
         let publisher = context.registry.publish(request.name, info, grant.takeover).await.map_err(|error| {
+            // Who has the stream is no business of others.
+            let detail = match &error {
+                PublishError::AlreadyLive { by, .. } => Some(format!("published by {by}")),
+                _ => None,
+            };
             let kind = match &error {
                 PublishError::AlreadyLive { .. } => RefusalKind::BadName,
                 PublishError::TooManyStreams(_) | PublishError::NoMemory(_) => RefusalKind::Unavailable,
@@ -45,10 +56,13 @@ impl Publishing {
                     RefusalKind::Unavailable
                 }
             };
-            Refusal::new(kind, error.to_string())
+            Refusal { detail, ..Refusal::new(kind, error.to_string()) }
         })?;
         let report = context.reports.open(name, Instant::now());
-        let guard = Guard::new(grant.limits, Instant::now());
+        let guard = match used {
+            Some(used) => used.again(grant.limits),
+            None => Guard::new(grant.limits, Instant::now()),
+        };
         let counted = context.metrics.publishing(request.protocol).map(Counted::one);
         let _lease = grant.lease;
         Ok(Self { publisher, report, video: None, audio: None, guard, _lease, _counted: counted })

@@ -154,6 +154,7 @@ async fn a_publisher_with_a_good_key_is_listed_until_it_leaves() {
     second.publish("me?key=good").await;
     assert!(second.hears("NetStream.Publish.BadName").await && second.hears("published already").await);
     assert!(second.is_closed().await);
+    assert!(!String::from_utf8_lossy(&second.heard).contains("127.0.0.1"), "who has it is no business of others");
 
     drop(client);
     catalog.wait_for(|catalog| catalog.ended).await.unwrap();
@@ -183,6 +184,22 @@ async fn a_publisher_is_held_to_its_bit_rate_and_told_why() {
     client.send(8, 0, [&[0xAF, 1][..], &[0x21; 11_000]].concat()).await;
     assert!(client.hears("NetStream.Publish.Denied").await && client.hears("lower the bit rate").await);
     assert!(client.is_closed().await);
+}
+
+#[tokio::test]
+async fn to_stop_and_to_begin_again_is_no_way_around_a_limit() {
+    let running = start(64).await;
+    let mut client = Client::connect(running.address).await;
+    client.publish("me?key=small").await;
+    assert!(client.hears("NetStream.Publish.Start").await);
+    client.send(8, 0, [&[0xAF, 1][..], &[0x21; 6_000]].concat()).await;
+    client.command("deleteStream", Amf0Value::Null, "").await;
+    assert!(client.hears("NetStream.Unpublish.Success").await);
+    client.heard.clear();
+    client.command("publish", Amf0Value::Null, "me?key=small").await;
+    assert!(client.hears("NetStream.Publish.Start").await);
+    client.send(8, 0, [&[0xAF, 1][..], &[0x21; 6_000]].concat()).await;
+    assert!(client.hears("lower the bit rate").await && client.is_closed().await);
 }
 
 #[tokio::test]
