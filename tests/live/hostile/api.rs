@@ -58,7 +58,9 @@ fn credentials_and_json() {
         assert_eq!(code, "NetStream.Publish.Unauthorized", "others are heard");
         let (_, words) = Peer::dial_from(5, rtmp).publish("live", "rk_pasted");
         assert!(words.contains("looks like a key"), "{words}");
-        assert!(!server.log().contains("rk_"), "the log holds a key");
+        // The refusal of a name that looks like a key says how keys are written.
+        let log = server.log().replace("rk_…", "");
+        assert!(!log.contains("rk_"), "the log holds a key");
     });
     rows.row("107 API keys that are guessed", &[], |server| {
         let made = http::send(server.http(), "POST", "/api/v1/reload", &[("authorization", "Bearer ra_guess")], "");

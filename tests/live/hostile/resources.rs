@@ -51,7 +51,12 @@ fn descriptors_that_are_used_up() {
     };
     // The operators' listener has no descriptor either then: metrics are read afterwards.
     rows.row("69 no descriptor left", &[&limit("descriptors")], |server| {
-        let open = Rows::footprint(server).descriptors;
+        // The least of some: one that comes and goes with a request would be counted for good.
+        let now = || {
+            wait_a(Duration::from_millis(50));
+            Rows::footprint(server).descriptors
+        };
+        let open = (0..10).map(|_| now()).min().unwrap_or(0);
         let held: Vec<_> = (0..50).map(|_| connect_from([127, 0, 0, 1], http)).collect();
         wait_for("them to be accepted", Duration::from_secs(5), || {
             (Rows::footprint(server).descriptors >= open + 50).then_some(())
