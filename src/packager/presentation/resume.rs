@@ -166,7 +166,8 @@ impl Presentation {
         let mut opening = cut.opening(id);
         opening.announced = opening.announced.filter(|_| leads);
         let before = entry.segmenter.discontinuity_sequence();
-        opening.discontinuity_sequence = opening.discontinuity_sequence.max(before);
+        // A tag counts one, and there are two here: before the last gap, and behind it.
+        opening.discontinuity_sequence = opening.discontinuity_sequence.clamp(before, before.saturating_add(2));
         let changes = changes || entry.segmenter.is_too_long_a_gap(unit.dts);
         if changes && opening.discontinuity_sequence == before {
             if before > self.next.discontinuity {
