@@ -320,6 +320,7 @@ export class LiveSession extends EventTarget {
     let buffered = {};
     hls.on(Hls.Events.BUFFER_APPENDED, (_, { timeRanges }) => {
       buffered = timeRanges;
+      this.#jumpOverHole();
       this.#onMedia();
     });
     hls.on(Hls.Events.AUDIO_TRACK_UPDATED, (_, { details }) => remindOfParts(details, "audio", buffered.audio));
@@ -398,6 +399,15 @@ export class LiveSession extends EventTarget {
     if (still > HUNG_MS && this.hls && !video.paused && this.hls.latency - (this.targetLatency ?? 0) > HUNG_BEHIND_S && this.#edgeMoves()) return this.restart("the player hangs");
     if (still > GIVE_UP_MS && this.state !== "waiting") return this.restart("nothing moved");
     if (still > ASK_AFTER_MS && this.state !== "starting") this.#askWhyStill(still);
+  }
+
+  /** hls.js 1.7.4 jumps over gaps that it has met one by one, and not over those that it finds in the first playlist after an outage. */
+  #jumpOverHole() {
+    const { buffered, currentTime, paused, readyState, seeking } = this.video;
+    if (paused || seeking || readyState > 2 || this.state === "starting") return;
+    for (let i = 0; i < buffered.length; i++) {
+      if (buffered.start(i) > currentTime + BARELY_S) return void (this.video.currentTime = buffered.start(i) + BARELY_S);
+    }
   }
 
   #onMedia() {
