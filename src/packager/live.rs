@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A publisher's access unit goes through [`Presentation`] in the publisher's own task, behind a mutex that nobody else contends for, and
-//! comes out as a new [`Window`] in a watch cell. Viewers never talk to the publisher: they look at the newest window, or wait on the cell.
+//! comes out as a new [`Window`](super::Window) in a watch cell. Viewers never talk to the publisher: they look at the newest window, or wait on the cell.
 
 mod claim;
 mod life;

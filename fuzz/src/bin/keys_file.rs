@@ -28,12 +28,17 @@ fuzz_target!(|data: &[u8]| {
         assert!(!matches!(keys.authorize_api(Some("ra_x"), now), Ok(Some(true))));
         match known {
             Err(_) => {
-                assert!(keys.authorize(&stream, None, here, now).is_err(), "a file that is not understood lets nobody in");
+                assert!(
+                    keys.authorize(&stream, None, here, now).is_err(),
+                    "a file that is not understood lets nobody in"
+                );
                 assert!(keys.add(&"live/me".parse().expect("a pattern"), Conditions::default(), now).is_err());
                 assert_eq!(std::fs::read(&path).expect("it is there"), data, "it is left as it is");
             }
             Ok(known) => {
-                let made = keys.add(&"live/me".parse().expect("a pattern"), Conditions::default(), now).expect("there is room");
+                let made = keys
+                    .add(&"live/me".parse().expect("a pattern"), Conditions::default(), now)
+                    .expect("there is room");
                 let (_, key) = made.paste.split_once("?key=").expect("a key");
                 assert!(keys.authorize(&stream, Some(key), elsewhere, now).is_ok());
                 assert_eq!(keys.list().expect("it was just written").len(), known.len() + 1);

@@ -44,7 +44,7 @@ pub fn write(header: &Header, payload: &[Bytes], out: &mut impl Write) -> io::Re
 /// Writes a file around header and payload, whatever they are.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn seal(header: &[u8], payload: &[Bytes], out: &mut impl Write) -> io::Result<()> {
     if header.len() > MAX_HEADER_BYTES {
         return Err(io::Error::other("the window has too many segments and tracks"));

@@ -32,7 +32,7 @@ pub struct Contents {
     pub captions: bool,
 }
 
-/// Walks the NAL units of an access unit. `data` is length-prefixed NAL units as [`Config::nal_length_bytes`] says.
+/// Walks the NAL units of an access unit. `data` is length-prefixed NAL units as [`Config::nal_length_bytes`](super::Config::nal_length_bytes) says.
 ///
 /// # Errors
 /// [`UnitError`]: the access unit must be dropped, since a player would stop at it.
