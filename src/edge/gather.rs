@@ -27,6 +27,10 @@ struct State<S> {
     stream: S,
     /// Empty, and without memory, between a drain and the next write.
     buffer: BytesMut,
+    /// The stream was written to and may hold some of it back: TLS does where the kernel takes no more.
+    unflushed: bool,
+    /// Whoever writes waits for room, and is to be asked again when there is some.
+    wants_room: bool,
 }
 
 impl<S> Clone for Gathered<S> {
@@ -37,7 +41,7 @@ impl<S> Clone for Gathered<S> {
 
 impl<S> Gathered<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self(Arc::new(Mutex::new(State { stream, buffer: BytesMut::new() })))
+        Self(Arc::new(Mutex::new(State { stream, buffer: BytesMut::new(), unflushed: false, wants_room: false })))
     }
 }
 
@@ -50,7 +54,7 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
 
 impl<S: AsyncWrite + Unpin> State<S> {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.buffer.is_empty() {
+        if self.buffer.is_empty() && !self.unflushed {
             return Poll::Ready(Ok(()));
         }
         while !self.buffer.is_empty() {
@@ -58,15 +62,25 @@ impl<S: AsyncWrite + Unpin> State<S> {
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.unflushed = true;
             self.buffer.advance(count);
         }
         self.buffer = BytesMut::new();
-        Pin::new(&mut self.stream).poll_flush(cx)
+        if std::mem::take(&mut self.wants_room) {
+            cx.waker().wake_by_ref();
+        }
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
     }
 
     /// Makes room where there is none.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.buffer.len() < MOST { Poll::Ready(Ok(())) } else { self.poll_drain(cx) }
+        if self.buffer.len() >= MOST && self.poll_drain(cx)?.is_pending() && self.buffer.len() >= MOST {
+            self.wants_room = true;
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Takes as much of `piece` as there is room for, and says how much that is.
@@ -130,6 +144,8 @@ mod tests {
         writes: Vec<usize>,
         bytes: Vec<u8>,
         most: usize,
+        /// So many flushes find it busy.
+        busy: usize,
     }
 
     impl AsyncWrite for Sink {
@@ -139,8 +155,10 @@ mod tests {
             self.bytes.extend_from_slice(&piece[..count]);
             Poll::Ready(Ok(count))
         }
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let Some(busy) = self.busy.checked_sub(1) else { return Poll::Ready(Ok(())) };
+            self.busy = busy;
+            Poll::Pending
         }
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
@@ -174,5 +192,18 @@ mod tests {
         }
         gathered.shutdown().await.unwrap();
         assert!(gathered.0.lock().stream.bytes == [small, large].concat());
+    }
+
+    /// TLS takes what the kernel does not, and only a flush gets it out.
+    #[tokio::test]
+    async fn what_a_stream_holds_back_is_flushed_again() {
+        let mut gathered = Gathered::new(Sink { most: usize::MAX, busy: 2, ..Sink::default() });
+        gathered.write_all(b"the end of a script").await.unwrap();
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        for _ in 0..2 {
+            assert!(gathered.poll_drain(&mut context).is_pending(), "it is not out yet");
+        }
+        assert!(matches!(gathered.poll_drain(&mut context), Poll::Ready(Ok(()))));
+        assert_eq!(gathered.0.lock().stream.busy, 0);
     }
 }
