@@ -146,10 +146,15 @@ mod tests {
         most: usize,
         /// So many flushes find it busy.
         busy: usize,
+        /// It takes nothing now.
+        full: bool,
     }
 
     impl AsyncWrite for Sink {
         fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
+            if self.full {
+                return Poll::Pending;
+            }
             let count = piece.len().min(self.most);
             self.writes.push(count);
             self.bytes.extend_from_slice(&piece[..count]);
@@ -205,5 +210,25 @@ mod tests {
         }
         assert!(matches!(gathered.poll_drain(&mut context), Poll::Ready(Ok(()))));
         assert_eq!(gathered.0.lock().stream.busy, 0);
+    }
+
+    /// Nobody else would wake whoever waits for room: the stream that was busy then is not any more.
+    #[tokio::test]
+    async fn who_waits_for_room_is_woken_when_all_is_written() {
+        struct Woken(std::sync::atomic::AtomicBool);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        let mut gathered = Gathered::new(Sink { most: usize::MAX, full: true, ..Sink::default() });
+        gathered.write_all(&[1; MOST]).await.unwrap();
+        let woken = Arc::new(Woken(false.into()));
+        let waker = Arc::clone(&woken).into();
+        let mut context = Context::from_waker(&waker);
+        assert!(Pin::new(&mut gathered).poll_write(&mut context, b"more").is_pending());
+        gathered.0.lock().stream.full = false;
+        assert!(gathered.poll_drain(&mut context).is_ready());
+        assert!(woken.0.load(std::sync::atomic::Ordering::Relaxed));
     }
 }
