@@ -152,6 +152,13 @@ impl Segmenter {
         self.opening.map_or(0, |opening| opening.discontinuity_sequence)
     }
 
+    /// The discontinuity sequence number of the next segment where that of the other renditions is `theirs`. A tag counts one: who has missed some
+    /// that the others had follows one at a time.
+    pub(super) fn counted(&self, theirs: u64) -> u64 {
+        let current = self.discontinuity_sequence();
+        theirs.clamp(current, current.saturating_add(1))
+    }
+
     pub(super) fn complete(&self) -> &[Arc<Segment>] {
         self.segments.all()
     }

@@ -93,28 +93,33 @@ impl Presentation {
         let time = entry.segmenter.presentation_time(unit);
         let due = entry.segmenter.open_msn() + 1;
         let current = entry.segmenter.discontinuity_sequence();
-        // A tag counts one. Who has missed some that the others had (it ended segments by itself meanwhile) follows one at a time.
-        let counted = |theirs: u64| theirs.clamp(current, current.saturating_add(1));
         let leaders = self.cuts.iter().find(|cut| cut.msn == due);
         let reached = leaders.filter(|cut| leads || time >= cut.time(id, scale));
         if let Some(cut) = reached.filter(|cut| !breaks || cut.opening.discontinuity_sequence > current) {
-            let discontinuity_sequence = counted(cut.opening.discontinuity_sequence);
+            let discontinuity_sequence = entry.segmenter.counted(cut.opening.discontinuity_sequence);
             return Before::Cut(Opening { discontinuity_sequence, ..cut.opening(id) });
         }
         let clock_offset = self.clock.offset();
         let opening = |discontinuity_sequence| Opening { discontinuity_sequence, clock_offset, announced: None };
-        if breaks && current > self.next.discontinuity {
-            Before::TooManyDiscontinuities
-        } else if breaks {
-            let own = current + 1;
-            self.discontinuity_due |= own > self.next.discontinuity;
-            Before::Cut(opening(own))
+        if breaks {
+            self.count_own_break(current).map_or(Before::TooManyDiscontinuities, |own| Before::Cut(opening(own)))
         } else if !leads && entry.segmenter.must_end(unit) {
             let theirs = leaders.map_or(current, |cut| cut.opening.discontinuity_sequence);
-            Before::Cut(opening(counted(theirs)))
+            Before::Cut(opening(entry.segmenter.counted(theirs)))
         } else {
             Before::Nothing
         }
+    }
+
+    /// A track whose discontinuity sequence number is `current` breaks off by itself: the number behind the break. `None` where it has done so
+    /// already since the leader's last cut, since one discontinuity in a segment of the leader is all that the numbers can express.
+    pub(super) fn count_own_break(&mut self, current: u64) -> Option<u64> {
+        if current > self.next.discontinuity {
+            return None;
+        }
+        let own = current + 1;
+        self.discontinuity_due |= own > self.next.discontinuity;
+        Some(own)
     }
 
     /// The leader begins the very first segment at `time`.

@@ -169,16 +169,18 @@ impl Presentation {
         // A tag counts one, and there are two here: before the last gap, and behind it.
         opening.discontinuity_sequence = opening.discontinuity_sequence.clamp(before, before.saturating_add(2));
         let changes = changes || entry.segmenter.is_too_long_a_gap(unit.dts);
-        if changes && opening.discontinuity_sequence == before {
-            if before > self.next.discontinuity {
-                // One discontinuity in a segment of the leader is all that the numbers can express.
-                entry.undecodable += 1;
-                return;
-            }
-            opening.discontinuity_sequence += 1;
-            self.discontinuity_due = true;
-        }
-        let last_gap = opening.discontinuity_sequence.saturating_sub(1).clamp(before, before.saturating_add(1));
+        let own = if changes && opening.discontinuity_sequence == before {
+            self.count_own_break(before)
+        } else {
+            Some(opening.discontinuity_sequence)
+        };
+        let Some(entry) = self.tracks.get_mut(index) else { return };
+        let Some(own) = own else {
+            entry.undecodable += 1;
+            return;
+        };
+        opening.discontinuity_sequence = own;
+        let last_gap = entry.segmenter.counted(own.saturating_sub(1));
         entry.segmenter.gap(unit.dts, Opening { discontinuity_sequence: last_gap, ..cut.opening });
         if let Some(init) = entry.next_init.take() {
             entry.segmenter.set_init(init);
@@ -302,8 +304,7 @@ impl Presentation {
 
 /// A gap whose discontinuity sequence number follows that of the other renditions, `theirs`: a tag counts one.
 fn gap(entry: &mut Entry, until: i64, clock_offset: i64, theirs: u64) {
-    let before = entry.segmenter.discontinuity_sequence();
-    let discontinuity_sequence = theirs.clamp(before, before.saturating_add(1));
+    let discontinuity_sequence = entry.segmenter.counted(theirs);
     entry.segmenter.gap(until, Opening { discontinuity_sequence, clock_offset, announced: None });
 }
 
