@@ -112,18 +112,7 @@ impl Show {
 
     /// What a server would leave on disk that stops now. `None` unless nobody publishes.
     pub fn file(&self) -> Option<Vec<u8>> {
-        let (presentation, payload) = self.presentation.save()?;
-        let publisher = saved::PublisherState {
-            protocol: "rtmp".into(),
-            peer: ([127, 0, 0, 1], 50_000).into(),
-            since_micros: START,
-            holder: "me".into(),
-        };
-        let (stream, left_micros, config) = ("live/me".into(), START, self.config.as_ref().clone());
-        let header = saved::Header { stream, left_micros, publisher, config, presentation };
-        let mut file = Vec::new();
-        saved::write(&header, &payload, &mut file).expect("memory takes everything");
-        Some(file)
+        saved::specimen(&self.presentation, &self.config, START)
     }
 
     /// The server is restarted: what viewers get is what they had.

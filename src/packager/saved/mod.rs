@@ -14,9 +14,13 @@
 //! Specification of the checksum: ISO/IEC 3309 (CRC-32, as of gzip).
 
 mod file;
+#[cfg(any(test, fuzzing))]
+mod specimen;
 mod state;
 
 pub use self::file::{MAX_HEADER_BYTES, VERSION, read, seal, write};
+#[cfg(any(test, fuzzing))]
+pub use self::specimen::specimen;
 pub use self::state::is_near;
 pub use self::state::{
     FormatState, Header, InitState, LineState, PeriodShareState, PeriodState, PublisherState, SegmentState, State,

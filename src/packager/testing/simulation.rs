@@ -86,18 +86,7 @@ impl Simulation {
 
     /// The file that a server would leave which stops while nobody publishes.
     pub(crate) fn file(&self) -> Vec<u8> {
-        let (presentation, payload) = self.presentation.save().expect("it is interrupted");
-        let publisher = saved::PublisherState {
-            protocol: "rtmp".into(),
-            peer: ([127, 0, 0, 1], 50_000).into(),
-            since_micros: START,
-            holder: "test".into(),
-        };
-        let (stream, left_micros, config) = ("live/me".into(), START, self.config.as_ref().clone());
-        let header = saved::Header { stream, left_micros, publisher, config, presentation };
-        let mut file = Vec::new();
-        saved::write(&header, &payload, &mut file).expect("memory takes everything");
-        file
+        saved::specimen(&self.presentation, &self.config, START).expect("it is interrupted")
     }
 
     /// The server is restarted while nobody publishes.
