@@ -1,18 +1,21 @@
 //! Which wall-clock time belongs to a media time: the dates of EXT-X-PROGRAM-DATE-TIME and of the MPD.
 //!
-//! The offset follows the quickest access units, because everything else that delays one is the network. It moves at segment starts
-//! only, in steps that players accept (RFC 8216bis §6.2.1 allows an overlap below one second; we stay under 50 ms).
+//! The offset follows the quickest access units, because everything else that delays one is the network. It stays where it is while they keep
+//! within [`BAND_MICROS`] of it, and moves at segment starts only, by little: hls.js lays its playlists of picture and sound beside each other by the
+//! dates of different segments, and waits for ever at a segment's end where dates and durations disagree by more than it has loaded.
 
 use std::collections::VecDeque;
 
 use crate::media::WallTime;
 
-/// Largest step of the offset at one segment start, microseconds.
+/// So much earlier or later than dated the quickest media may come before dates follow: neither jitter nor a slow start shows then.
+const BAND_MICROS: i64 = 60_000;
+/// Steps are this part of the media since the last one, more than any clock is off,
+const PACE: i64 = 256;
+/// or this part of what is missing,
+const SHARE: i64 = 8;
+/// and never larger, microseconds. Spec: RFC 8216bis §6.2.1 allows an overlap below one second.
 const STEP_MICROS: i64 = 40_000;
-/// Media may come this much later than it is dated before the dates follow, so that jitter does not show as drift.
-const LATE_MICROS: i64 = 60_000;
-/// Media that comes this much earlier than it is dated is dated in the future, which no jitter can explain.
-const EARLY_MICROS: i64 = 5_000;
 /// How many segments the quickest access unit is looked for in. One congested segment does not make the publisher's clock slow.
 const SEGMENTS: usize = 8;
 
@@ -24,6 +27,9 @@ pub(super) struct Clock {
     quickest: Option<i64>,
     /// Smallest offsets of the segments before.
     history: VecDeque<i64>,
+    /// The newest media time, and the one at the last segment start.
+    newest: i64,
+    last_start: i64,
 }
 
 impl Clock {
@@ -36,7 +42,11 @@ impl Clock {
     pub(super) fn observe(&mut self, media_micros: i64, now: WallTime) {
         let offset = now.micros().saturating_sub(media_micros);
         self.quickest = Some(self.quickest.map_or(offset, |least| least.min(offset)));
-        self.offset.get_or_insert(offset);
+        if self.offset.is_none() {
+            self.offset = Some(offset);
+            (self.newest, self.last_start) = (media_micros, media_micros);
+        }
+        self.newest = self.newest.max(media_micros);
     }
 
     /// A segment of the leading track begins: moves the offset if it has to, and returns it.
@@ -49,9 +59,12 @@ impl Clock {
         }
         let current = self.offset.unwrap_or(0);
         let quickest = self.history.iter().copied().min().unwrap_or(current);
+        let passed = self.newest.saturating_sub(std::mem::replace(&mut self.last_start, self.newest));
         let error = quickest.saturating_sub(current);
-        if !(-EARLY_MICROS..=LATE_MICROS).contains(&error) {
-            self.offset = Some(current.saturating_add(error.clamp(-STEP_MICROS, STEP_MICROS)));
+        let excess = error.saturating_sub(error.clamp(-BAND_MICROS, BAND_MICROS));
+        let most = (passed / PACE).max(excess.saturating_abs() / SHARE).clamp(0, STEP_MICROS);
+        if excess != 0 {
+            self.offset = Some(current.saturating_add(excess.clamp(-most, most)));
         }
         self.offset()
     }
@@ -72,14 +85,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slow_start_does_not_date_media_in_the_future_for_long() {
-        let mut clock = Clock::default();
-        clock.observe(0, WallTime::from_micros(1_000_070_000));
-        for media in 1..100 {
-            clock.observe(media * 20_000, WallTime::from_micros(1_000_000_000 + media * 20_000));
+    fn a_slow_start_moves_no_date_and_a_very_slow_one_few() {
+        let start = 1_000_000_000;
+        for (late, steps) in [(10_000, 0), (55_000, 0), (100_000, 6), (400_000, 26)] {
+            let mut clock = Clock::default();
+            clock.observe(0, WallTime::from_micros(start + late));
+            let mut offsets = vec![clock.segment_begins()];
+            for segment in 0..30 {
+                for unit in 1..100 {
+                    let media = segment * 2_000_000 + unit * 20_000;
+                    clock.observe(media, WallTime::from_micros(start + media));
+                }
+                offsets.push(clock.segment_begins());
+            }
+            let moved = offsets.windows(2).filter(|pair| pair[0] != pair[1]).count();
+            assert!(moved <= steps, "{late} µs late: {offsets:?}");
+            let ahead = offsets[30] - start;
+            assert!((0..=BAND_MICROS).contains(&ahead), "still {ahead} µs in the future");
         }
-        assert_eq!(clock.segment_begins(), 1_000_030_000);
-        assert_eq!(clock.segment_begins(), 1_000_000_000);
     }
 
     #[test]
@@ -96,7 +119,7 @@ mod tests {
                 clock.observe(media, WallTime::from_micros(start + media + media / 1_000 + jitter));
             }
             let offset = clock.segment_begins();
-            assert!((offset - last).abs() < 50_000);
+            assert!((offset - last).abs() < 8_000);
             last = offset;
         }
         let drift = 599 * 2_000;
@@ -119,8 +142,8 @@ mod tests {
                     clock.observe(media + unit, WallTime::from_micros(start + real + unit + jitter));
                 }
                 let ahead = media + clock.segment_begins() - (start + real);
-                assert!(ahead <= EARLY_MICROS + 2_000, "{ahead} µs in the future after {segment} segments");
-                assert!(ahead >= -LATE_MICROS, "{ahead} µs late after {segment} segments");
+                assert!(ahead <= BAND_MICROS + 2_000, "{ahead} µs in the future after {segment} segments");
+                assert!(ahead >= -BAND_MICROS, "{ahead} µs late after {segment} segments");
             }
         }
     }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::media::{RenditionId, Timescale};
+use crate::media::{Kind, RenditionId, Timescale};
 use crate::packager::{Segment, Window};
 
 /// One EXT-X-RENDITION-REPORT: where another rendition's live edge is. Spec: RFC 8216bis §4.4.5.4.
@@ -30,6 +30,10 @@ const VERSION_SKIP: u32 = 9;
 const SKIP_UNTIL: u32 = 6;
 /// Parts are listed this many target durations from the end of the playlist. Spec: RFC 8216bis §6.2.2.
 const PARTS_LISTED: u32 = 3;
+
+/// Sound is dated so much earlier than it is. Dates are rounded to milliseconds, and a player that starts within a segment of sound whose date says a fraction
+/// of one more than its media, as seen from the picture, waits at that segment's end for what it has (hls.js 1.7.4).
+const SOUND_EARLY_MICROS: i64 = 2_000;
 
 /// Renders `window`; as a delta update where `delta` is set and there is something to skip.
 pub fn render(window: &Window, reports: &[Report], delta: bool) -> String {
@@ -137,7 +141,8 @@ fn open_segment(text: &mut String, segment: &Segment, init: &mut Option<u32>) ->
         *init = Some(segment.init.number);
         writeln!(text, "#EXT-X-MAP:URI=\"init-{}.mp4\"", segment.init.number)?;
     }
-    writeln!(text, "#EXT-X-PROGRAM-DATE-TIME:{}", segment.date.rfc3339())
+    let early = if segment.init.track.format.kind() == Kind::Audio { SOUND_EARLY_MICROS } else { 0 };
+    writeln!(text, "#EXT-X-PROGRAM-DATE-TIME:{}", segment.date.plus_micros(-early).rfc3339())
 }
 
 fn parts(text: &mut String, segment: &Segment, scale: Timescale) -> std::fmt::Result {
