@@ -241,6 +241,7 @@ impl Segmenter {
 
     /// Uses another init from the next segment on.
     pub(super) fn set_init(&mut self, init: Arc<Init>) {
+        self.segments.forget_samples();
         let old = &self.rendition;
         self.rendition = Arc::new(Rendition { id: old.id, epoch: old.epoch, init, config: Arc::clone(&old.config) });
     }
