@@ -91,13 +91,9 @@ impl Mpd<'_> {
     }
 
     /// minimumUpdatePeriod. An MPD that is fetched just before a segment begins is true for one part target: that is when the segment, which
-    /// it does not list, becomes available. Complete segments become available when they are listed, so nothing is gained by haste.
+    /// it does not list, becomes available. Where only complete segments are listed, one may become so at any moment, and no less is promised.
     fn update_micros(&self) -> i64 {
-        if self.low_latency {
-            micros(self.config.part_target)
-        } else {
-            (micros(self.config.segment_target) / 2).min(1_000_000)
-        }
+        micros(self.config.part_target)
     }
 
     fn total_micros(&self) -> Option<i64> {
