@@ -293,6 +293,8 @@ impl Presentation {
         // segment is (RFC 8216bis §6.2.1).
         let silent = self.segment_micros() * 3 / 4;
         let Some(old) = self.tracks.get_mut(leader) else { return };
+        // One picture does not say yet how long pictures last.
+        let silent = if old.segmenter.last_duration() == 0 { silent * 2 } else { silent };
         if on_time && !old.segmenter.is_idle() && time.saturating_sub(old.segmenter.end().micros()) > silent {
             old.segmenter.interrupt(offset, None);
             self.leader = Some(index);

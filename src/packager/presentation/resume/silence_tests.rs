@@ -86,3 +86,12 @@ fn a_picture_that_comes_too_late_for_its_gap_does_not_lead() {
     }
     assert!((1..60).contains(&missed), "of 60 key frames {missed} came too late");
 }
+
+#[test]
+fn a_picture_every_two_seconds_is_not_silence() {
+    let mut simulation = Simulation::new(Config::default());
+    av(&mut simulation, 30, 0, |of, n| of == Kind::Video && n % 60 != 0, |_, _| {});
+    let (video, audio) = (&simulation.windows[&VIDEO], &simulation.windows[&AUDIO]);
+    assert_eq!((video.open_msn, video.waiting), (audio.open_msn, false));
+    assert!(video.segments.len() > 6 && video.segments.iter().all(|segment| !segment.is_gap()));
+}
