@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::testing::simulation::{Simulation, assert_parts_are_long_enough, payload};
 use super::testing::{audio_track, mp3_track, video_track};
-use super::{Config, Window};
+use super::{Config, Segment, Window};
 use crate::media::{Format, Kind, RenditionId, Timescale};
 
 const VIDEO: RenditionId = RenditionId { kind: Kind::Video, index: 0 };
