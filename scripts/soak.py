@@ -36,7 +36,7 @@ JUDGE = os.environ.get("JUDGE", "")
 PATH = "/live/soak"
 # Memory beyond the media kept may grow by this from the second round to the last ones: allocators keep what a flood made them take.
 MAY_GROW_MIB = 8
-# 1.5 target durations (RFC 8216bis 6.2.1). During an outage gaps of segment_target (2 s) follow one another; that a track is silent shows after two segments.
+# 1.5 target durations (RFC 8216bis 6.2.1). During an outage gaps of segment_target (2 s) follow one another; that sound is silent shows after two segments.
 STILL_S = 6
 # From a publisher's return to media that viewers see: it connects, and a key frame is 2 s away at most.
 BACK_S = 6

@@ -32,6 +32,8 @@ pub struct Catalog {
     pub renditions: Vec<Measured>,
     /// DASH periods, oldest first; the last one is current. Empty until DASH can be offered.
     pub periods: Vec<Period>,
+    /// The longest segment so far, of any rendition, microseconds. Never falls.
+    pub longest_micros: i64,
     /// When this catalog was made: publishTime of the MPD. Never goes back.
     pub published: WallTime,
     /// The stream is over.

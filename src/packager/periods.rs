@@ -349,9 +349,11 @@ impl Periods {
     }
 }
 
-/// Half a picture, but a millisecond at least: that is how finely RTMP tells time.
+/// Half a picture, but a millisecond at least: that is how finely RTMP tells time. Never more than half of a usual picture: where one was long,
+/// the next ones need not be, and clients allow a segment to begin a picture off.
 fn tolerance(begin: &Begin<'_>) -> i64 {
-    (begin.picture / 2).max(i64::from(begin.start.scale.hz()) / 1_000).max(1)
+    let hz = i64::from(begin.start.scale.hz());
+    (begin.picture / 2).min(hz / 60).max(hz / 1_000).max(1)
 }
 
 fn ends_by(period: &Period, msn: u64) -> bool {

@@ -216,7 +216,7 @@ impl Presentation {
                 let takes_over = self.kind(index) == Some(Kind::Video)
                     && self.kind(leader) == Some(Kind::Audio)
                     && unit.sync
-                    && (!self.started(index) || self.is_idle(index));
+                    && (!self.started(index) || self.can_rejoin(index, &unit));
                 if takes_over {
                     self.leader = Some(index);
                 } else if leader != index {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::testing::simulation::{Simulation, assert_parts_are_long_enough, payload};
 use super::testing::{audio_track, mp3_track, video_track};
-use super::{Config, Window};
+use super::{Config, Segment, Window};
 use crate::media::{Format, Kind, RenditionId, Timescale};
 
 const VIDEO: RenditionId = RenditionId { kind: Kind::Video, index: 0 };
@@ -177,6 +177,33 @@ fn one_picture_a_second_is_listed_in_whole_segments() {
     }
     let window = &simulation.windows[&VIDEO];
     assert!(window.segments.len() > 5 && window.segments.iter().all(|segment| !segment.parts_listed));
+}
+
+/// RFC 8216bis §6.2.4: consistent mappings of dates to media. The segments end where it was not known that they would, while dates follow a
+/// publisher whose first packets were late.
+#[test]
+fn one_picture_a_second_is_dated_like_its_sound_while_dates_move() {
+    let mut simulation = Simulation::new(Config::default());
+    let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+    let scale = Timescale::new(48_000).unwrap();
+    let mut frame = 0;
+    for n in 0..40 {
+        simulation.shift = if n < 6 { 200_000 } else { 0 };
+        simulation.push(video, n * 90_000, n * 90_000, n % 2 == 0, 500, Timescale::NINETY_KHZ);
+        while frame * 1_024 < (n + 1) * 48_000 {
+            simulation.push(audio, frame * 1_024, frame * 1_024, true, 200, scale);
+            frame += 1;
+        }
+    }
+    let mut offsets = Vec::new();
+    for segment in &simulation.windows[&VIDEO].segments {
+        let Some(other) = simulation.windows[&AUDIO].segment(segment.msn) else { continue };
+        let offset =
+            |segment: &Segment| segment.date.micros() - segment.init.track.timescale.micros(segment.presentation_start);
+        assert!((offset(segment) - offset(other)).abs() < 1_000, "segment {}", segment.msn);
+        offsets.push(offset(segment));
+    }
+    assert!(offsets.first() > offsets.last(), "dates have moved: {offsets:?}");
 }
 
 #[test]

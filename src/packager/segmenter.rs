@@ -16,6 +16,7 @@ mod saving;
 mod segments;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::open_part::OpenPart;
 pub(super) use self::segments::Totals;
@@ -26,6 +27,9 @@ use super::part::{Init, Part, Segment};
 use super::periods::Grid;
 use super::window::{Rendered, Window};
 use crate::media::{AccessUnit, Kind, MediaTime, Timescale, WallTime};
+
+/// The least that the last access unit before an interruption lasts, however soon that came.
+const SHORTEST_LAST: Duration = Duration::from_millis(20);
 
 /// What the presentation says of a segment that begins.
 #[derive(Debug, Clone, Copy)]
@@ -241,6 +245,7 @@ impl Segmenter {
 
     /// Uses another init from the next segment on.
     pub(super) fn set_init(&mut self, init: Arc<Init>) {
+        self.segments.forget_samples();
         let old = &self.rendition;
         self.rendition = Arc::new(Rendition { id: old.id, epoch: old.epoch, init, config: Arc::clone(&old.config) });
     }
@@ -255,19 +260,26 @@ impl Segmenter {
     }
 
     /// Nothing comes any more for now: as [`finish`](Self::finish), but [`gap`](Self::gap) and [`resume`](Self::resume) may follow.
-    /// `here` is where the wall clock stands on the presentation timeline, where that is known: a picture that was to last for a second is cut
-    /// short, or what comes next would be dated in the future.
+    /// `here` is where the wall clock stands on the presentation timeline, where that is known: a picture that was to last beyond it is cut short,
+    /// or what comes next would be dated in the future.
     pub(super) fn interrupt(&mut self, clock_offset: i64, here: Option<MediaTime>) {
         let Some(held) = self.held.take() else { return };
         let most = here.map_or(i64::MAX, |here| {
             let until = here.in_scale(self.timescale()).saturating_sub(self.reordering);
-            until.saturating_sub(held.dts).max(self.limits.part)
+            until.saturating_sub(held.dts).max(self.timescale().ticks(SHORTEST_LAST))
         });
         let duration = self.last_duration.clamp(1, most.max(1));
         let end = held.dts.saturating_add(duration);
         self.add(held, duration, clock_offset);
         self.end_segment();
         self.idle = Some(end);
+    }
+
+    /// The segment in the making opens with `clock_offset` after all, where nothing of it has been dated yet.
+    pub(super) fn open_dated(&mut self, clock_offset: i64) {
+        if self.open.is_none() {
+            self.opening = self.opening.map(|opening| Opening { clock_offset, ..opening });
+        }
     }
 
     /// Whether `unit` can follow what there is: while idle, only behind the last gap, or the end that was assumed.

@@ -61,6 +61,21 @@ fn a_key_frame_elsewhere_closes_the_period_there() {
     assert_eq!((periods[0].renditions[0].end_msn, periods[1].renditions[0].first_msn), (Some(4), 4));
 }
 
+/// Of a camera that makes ten pictures a second in the dark: the last one is long, and those of the next segment are not.
+#[test]
+fn a_long_picture_does_not_make_a_key_frame_elsewhere_right() {
+    let mut show = av();
+    show.picture = 9_000;
+    show.cuts(seconds(&[0, 2, 4, 6]));
+    show.cut(8 * SECOND + 3_870, true, false);
+    assert_eq!(kinds(&show), [true, false], "43 ms off is more than a picture of 30 a second");
+    let mut show = av();
+    show.picture = 9_000;
+    show.cuts(seconds(&[0, 2, 4, 6]));
+    show.cut(8 * SECOND + 1_400, true, false);
+    assert_eq!(kinds(&show), [true]);
+}
+
 #[test]
 fn each_failure_doubles_the_proof_that_the_next_promise_needs() {
     let mut show = av();

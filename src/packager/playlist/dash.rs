@@ -91,13 +91,9 @@ impl Mpd<'_> {
     }
 
     /// minimumUpdatePeriod. An MPD that is fetched just before a segment begins is true for one part target: that is when the segment, which
-    /// it does not list, becomes available. Complete segments become available when they are listed, so nothing is gained by haste.
+    /// it does not list, becomes available. Where only complete segments are listed, one may become so at any moment, and no less is promised.
     fn update_micros(&self) -> i64 {
-        if self.low_latency {
-            micros(self.config.part_target)
-        } else {
-            (micros(self.config.segment_target) / 2).min(1_000_000)
-        }
+        micros(self.config.part_target)
     }
 
     fn total_micros(&self) -> Option<i64> {
@@ -105,9 +101,11 @@ impl Mpd<'_> {
         Some(last.period.start_micros.saturating_add(last.duration_micros?))
     }
 
-    /// maxSegmentDuration. Players that reckon the live edge from it must not be kept from it by a bound that regular streams never reach.
+    /// maxSegmentDuration. Players that reckon the live edge from it must not be kept from it by a bound that regular streams never reach. A
+    /// stream that has had a longer segment may have one again, and the value speaks for MPDs to come (ISO/IEC 23009-1 §5.3.1.2).
     fn longest_micros(&self) -> i64 {
         let listed = self.periods.iter().flat_map(|shown| &shown.lines).map(Line::longest_micros).max().unwrap_or(0);
+        let listed = listed.max(self.catalog.longest_micros);
         // What a segment may last before EXTINF would round up past the target duration.
         let bound = micros(self.config.target_duration).saturating_add(500_000);
         let longest = if self.low_latency { listed } else { listed.max(bound) };
@@ -201,9 +199,15 @@ impl Mpd<'_> {
 
     fn representation(&self, xml: &mut Xml, line: &Line<'_>, low_latency: bool) {
         let track = &line.share.init.track;
-        let size = match &track.format {
-            Format::H264(config) => Some((config.width, config.height)),
-            Format::Aac(_) | Format::Mp3(_) => None,
+        let (size, rate) = match &track.format {
+            Format::H264(config) => {
+                // What is measured is the newest format's. Of one before only what its encoder said is known.
+                let newest = line.share.init.number == line.measured.rendition.init.number;
+                let said = || config.frame_rate.map(|(pictures, seconds)| f64::from(pictures) / f64::from(seconds));
+                let rate = if newest { Some(line.measured.frame_rate) } else { said() };
+                (Some((config.width, config.height)), rate)
+            }
+            Format::Aac(_) | Format::Mp3(_) => (None, None),
         };
         let tag = Tag::new("Representation")
             .with("id", line.share.id)
@@ -211,7 +215,7 @@ impl Mpd<'_> {
             .with("bandwidth", line.measured.peak_bps)
             .maybe("width", size.map(|(width, _)| width))
             .maybe("height", size.map(|(_, height)| height))
-            .maybe("frameRate", size.and_then(|_| frame_rate(line.measured.frame_rate)))
+            .maybe("frameRate", rate.and_then(frame_rate))
             .maybe("audioSamplingRate", sampling_rate(track));
         let epoch = self.catalog.epoch;
         let template = Tag::new("SegmentTemplate")
@@ -276,5 +280,7 @@ fn frame_rate(rate: f64) -> Option<String> {
     Some(format!("{}/1000", (rate * 1_000.0).round()))
 }
 
+#[cfg(test)]
+mod events_tests;
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Presentation;
 use super::rates::{frame_rate, round_up};
+use super::{Entry, Presentation};
 use crate::media::Format;
 use crate::packager::catalog::{Catalog, Measured};
 use crate::packager::periods::Periods;
@@ -73,7 +73,8 @@ impl Presentation {
                 average_bps: round_up(average * 1.02),
                 frame_rate: match &entry.segmenter.rendition().init.track.format {
                     Format::H264(config) => {
-                        frame_rate(totals.samples as f64 / scale.seconds(totals.ticks), config.frame_rate)
+                        let measured = totals.samples as f64 / scale.seconds(totals.sampled_ticks);
+                        frame_rate(Some(measured).filter(|_| totals.sampled_ticks > 0), config.frame_rate)
                     }
                     Format::Aac(_) | Format::Mp3(_) => 0.0,
                 },
@@ -85,11 +86,13 @@ impl Presentation {
             renditions.clear();
         }
         renditions.sort_by_key(|measured| measured.rendition.id);
+        let longest = |entry: &Entry| entry.segmenter.timescale().micros(entry.segmenter.totals().longest);
         Catalog {
             epoch: self.epoch,
             start: self.start,
             renditions,
             periods: self.periods.as_ref().map(Periods::snapshot).unwrap_or_default(),
+            longest_micros: self.tracks.iter().map(longest).max().unwrap_or(0),
             published: self.published,
             ended: self.ended,
             multivariant: Text::default(),

@@ -245,5 +245,10 @@ impl Presentation {
             self.cut(MediaTime::new(end.unwrap_or(0), scale), false, false);
             self.catalog_due = true;
         }
+        // Its segment began before the cut was known, which may have moved the dates: all renditions map media to the same ones (RFC 8216bis §6.2.4).
+        let offset = self.cuts.back().filter(|cut| cut.msn == msn).map(|cut| cut.opening.clock_offset);
+        if let (Some(offset), Some(entry)) = (offset, self.tracks.get_mut(index)) {
+            entry.segmenter.open_dated(offset);
+        }
     }
 }

@@ -6,8 +6,9 @@ pub(super) fn round_up(bps: f64) -> u64 {
     ((bps / unit).ceil() * unit) as u64
 }
 
-/// The usual rate that `measured` is nearest to within half a percent, else the VUI's where it is close, else what was measured.
-pub(super) fn frame_rate(measured: f64, vui: Option<(u32, u32)>) -> f64 {
+/// The usual rate that `measured` is nearest to within half a percent, else the VUI's where it is close, else what was measured; the VUI's
+/// before anything was, and 0 where it has none.
+pub(super) fn frame_rate(measured: Option<f64>, vui: Option<(u32, u32)>) -> f64 {
     const USUAL: [f64; 13] = [
         12.0,
         12.5,
@@ -24,6 +25,7 @@ pub(super) fn frame_rate(measured: f64, vui: Option<(u32, u32)>) -> f64 {
         120.0,
     ];
     let said = vui.filter(|(_, denominator)| *denominator > 0).map(|(n, d)| f64::from(n) / f64::from(d));
+    let Some(measured) = measured else { return said.unwrap_or(0.0) };
     let near = |rate: &f64, share: f64| (measured - rate).abs() <= rate * share;
     if let Some(rate) = said.filter(|rate| near(rate, 0.005)) {
         return rate;

@@ -18,8 +18,6 @@ use crate::media::{AccessUnit, Kind, MediaTime, RenditionId, Timescale, Track, W
 const LEAST_GAP_MICROS: i64 = 20_000;
 /// The most, whatever a wall clock says that somebody has set: longer than any resume window.
 const MOST_GAP_MICROS: i64 = 3_600_000_000;
-/// A leader that is this many segments behind another track has fallen silent.
-const SILENT_SEGMENTS: u32 = 2;
 
 const MICROS: fn() -> Timescale = || Timescale::new(1_000_000).unwrap_or(Timescale::MILLIS);
 
@@ -135,8 +133,9 @@ impl Presentation {
         unit.pts = source.rescale(unit.pts, own).saturating_add(shift);
     }
 
-    pub(super) fn is_idle(&self, index: usize) -> bool {
-        self.tracks.get(index).is_some_and(|entry| entry.segmenter.is_idle())
+    /// Whether the track is idle, and `unit` comes behind all of its gaps.
+    pub(super) fn can_rejoin(&self, index: usize, unit: &AccessUnit) -> bool {
+        self.tracks.get(index).is_some_and(|entry| entry.segmenter.is_idle() && !entry.segmenter.comes_too_early(unit))
     }
 
     /// The first access unit of a track after it was interrupted.
@@ -265,15 +264,19 @@ impl Presentation {
     /// The leader cuts at `time`: tracks that brought nothing during the whole segment that ends there get gaps, so that their playlists go on.
     pub(super) fn fill_silent_followers(&mut self, time: MediaTime) {
         let (msn, offset) = (self.next.media, self.clock.offset());
+        let sound_leads = self.leader.and_then(|leader| self.kind(leader)) == Some(Kind::Audio);
         for index in 0..self.tracks.len() {
             let Some(entry) = self.tracks.get_mut(index).filter(|entry| entry.segmenter.has_started()) else {
                 continue;
             };
-            if self.leader == Some(index) || entry.segmenter.open_msn() + 2 > msn {
+            // The last gap is kept open for media that begins within the leader's segment. A picture needs none: it takes the lead, and cuts.
+            let leads_again = sound_leads && entry.segmenter.kind() == Kind::Video && entry.segmenter.is_idle();
+            let next = msn + u64::from(leads_again);
+            if self.leader == Some(index) || entry.segmenter.open_msn() + 2 > next {
                 continue;
             }
             entry.segmenter.interrupt(offset, None);
-            self.fill_behind(index, msn, time);
+            self.fill_behind(index, next, time);
         }
     }
 
@@ -286,8 +289,12 @@ impl Presentation {
         let time = entry.segmenter.presentation_time(unit).micros();
         let on_time = entry.segmenter.open_msn() >= self.next.media;
         let offset = self.clock.offset();
-        let silent = self.segment_micros().saturating_mul(i64::from(SILENT_SEGMENTS)) * 3 / 4;
+        // A segment of the new leader goes by before the first gap can be listed, and no more than 1.5 target durations may go by before a new
+        // segment is (RFC 8216bis §6.2.1).
+        let silent = self.segment_micros() * 3 / 4;
         let Some(old) = self.tracks.get_mut(leader) else { return };
+        // One picture does not say yet how long pictures last.
+        let silent = if old.segmenter.last_duration() == 0 { silent * 2 } else { silent };
         if on_time && !old.segmenter.is_idle() && time.saturating_sub(old.segmenter.end().micros()) > silent {
             old.segmenter.interrupt(offset, None);
             self.leader = Some(index);
@@ -308,5 +315,7 @@ fn gap(entry: &mut Entry, until: i64, clock_offset: i64, theirs: u64) {
     entry.segmenter.gap(until, Opening { discontinuity_sequence, clock_offset, announced: None });
 }
 
+#[cfg(test)]
+mod silence_tests;
 #[cfg(test)]
 mod tests;

@@ -30,7 +30,7 @@ impl Segmenter {
             next_part: self.next_part,
             chunk_sequence: self.sequence,
             version: self.version,
-            totals: (totals.peak_bps, totals.bytes, totals.ticks, totals.samples),
+            totals: (totals.peak_bps, totals.bytes, totals.ticks, totals.samples_throughout()),
             listed: u32::try_from(self.segments.listed()).unwrap_or(u32::MAX),
             segments: self.segments.all().iter().map(|segment| SegmentState::of(segment, payload)).collect(),
         })
@@ -79,7 +79,14 @@ impl Segmenter {
         }
         let discontinuities = segments.last().map(|last| last.discontinuity_sequence);
         let (peak_bps, bytes, ticks, samples) = line.totals;
-        let totals = Totals { peak_bps: number(peak_bps)?, bytes: number(bytes)?, ticks, samples: number(samples)? };
+        let totals = Totals {
+            peak_bps: number(peak_bps)?,
+            bytes: number(bytes)?,
+            ticks,
+            samples: number(samples)?,
+            sampled_ticks: if samples > 0 { ticks } else { 0 },
+            longest: 0,
+        };
         if tick(ticks)? < 0 {
             return Err(Refused::Wrong("a duration is impossible"));
         }

@@ -50,8 +50,20 @@ pub(in crate::packager) struct Totals {
     pub(in crate::packager) bytes: u64,
     /// Their duration in ticks.
     pub(in crate::packager) ticks: i64,
-    /// Samples of all parts: when a segment has just been completed, its own.
+    /// Samples of all parts in the newest format: when a segment has just been completed, its own.
     pub(in crate::packager) samples: u64,
+    /// How long the complete segments last that they are of, ticks.
+    pub(in crate::packager) sampled_ticks: i64,
+    /// The longest complete segment, ticks.
+    pub(in crate::packager) longest: i64,
+}
+
+impl Totals {
+    /// Samples of all parts, as if they had always come at the rate of the newest format.
+    pub(in crate::packager) fn samples_throughout(&self) -> u64 {
+        let all = i128::from(self.samples) * i128::from(self.ticks) / i128::from(self.sampled_ticks.max(1));
+        u64::try_from(all).unwrap_or(0)
+    }
 }
 
 impl Segments {
@@ -61,6 +73,8 @@ impl Segments {
 
     /// The same with what was complete before.
     pub(super) fn restored(self, all: Vec<Arc<Segment>>, listed: usize, totals: Totals) -> Self {
+        let longest = all.iter().filter(|segment| !segment.is_gap()).map(|segment| segment.duration).max();
+        let totals = Totals { longest: longest.unwrap_or(0), ..totals };
         Self { bytes: all.iter().map(|segment| segment.len()).sum(), all, listed, totals, ..self }
     }
 
@@ -92,20 +106,28 @@ impl Segments {
         self.totals.samples += count as u64;
     }
 
+    /// What comes next has another format, and so another rate of samples.
+    pub(super) fn forget_samples(&mut self) {
+        (self.totals.samples, self.totals.sampled_ticks) = (0, 0);
+    }
+
     /// Counts the newest segment in what is measured. `target` is the target duration in ticks of `scale`.
     pub(super) fn measure(&mut self, target: i64, scale: Timescale) {
         let Some(newest) = self.all.last() else { return };
         self.totals.bytes += newest.len() as u64;
         self.totals.ticks += newest.duration;
+        self.totals.sampled_ticks += newest.duration;
+        self.totals.longest = self.totals.longest.max(newest.duration);
         self.totals.peak_bps = self.totals.peak_bps.max(self.newest_rate(target, u64::from(scale.hz())));
     }
 
-    /// The highest bit rate of a contiguous set of segments that ends with the newest and is 0.5 to 1.5 target durations long, bits a second: the
-    /// stump that a publisher leaves who drops is little more than a key frame, and no peak by itself. Where all that came is shorter than that,
-    /// it is the rate of all of it. Spec: RFC 8216bis §4.4.6.2 (BANDWIDTH), §1 (peak segment bit rate).
+    /// The highest bit rate of a contiguous set of segments that ends with the newest and is 0.5 target durations to 1.5 and half a second long, bits
+    /// a second: the stump that a publisher leaves who drops is little more than a key frame, and no peak by itself. Where all that came is shorter
+    /// than that, it is the rate of all of it. Spec: RFC 8216bis §4.4.6.2 (BANDWIDTH), §4.1 (peak segment bit rate).
     fn newest_rate(&self, target: i64, hz: u64) -> u64 {
         // A two-second segment whose times were rounded to milliseconds counts by itself.
-        let (least, most) = (target / 2 - target / 40, target.saturating_mul(3) / 2);
+        let half_a_second = i64::try_from(hz / 2).unwrap_or(i64::MAX);
+        let (least, most) = (target / 2 - target / 40, (target.saturating_mul(3) / 2).saturating_add(half_a_second));
         let (mut bytes, mut ticks, mut highest) = (0_u64, 0_i64, None);
         for segment in self.all.iter().rev().take_while(|segment| !segment.is_gap()) {
             bytes += segment.len() as u64;

@@ -27,6 +27,8 @@ pub(crate) struct Show {
     pub(crate) periods: Periods,
     /// Added to the date of what follows: a wall clock that leaves the media timeline.
     pub(crate) late_micros: i64,
+    /// How long the leader's last picture before each cut lasts, 90 kHz.
+    pub(crate) picture: i64,
     config: Arc<Config>,
     epoch: Epoch,
     tracks: Vec<Line>,
@@ -53,6 +55,7 @@ impl Show {
         Self {
             periods: Periods::new(ZERO, 0),
             late_micros: 0,
+            picture: PICTURE,
             config: Arc::new(Config::default()),
             epoch: Epoch::starting(ZERO),
             tracks: kinds.iter().map(line).collect(),
@@ -71,7 +74,7 @@ impl Show {
         let grid = Grid { origin: 0, frame: FRAME };
         let renditions: Vec<_> =
             self.tracks.iter().map(|line| Entrant { id: line.id, init: line.init.clone(), grid }).collect();
-        let picture = if scale == Timescale::NINETY_KHZ { PICTURE } else { FRAME };
+        let picture = if scale == Timescale::NINETY_KHZ { self.picture } else { FRAME };
         let begin =
             Begin { msn: self.next_msn, start, picture, date, independent, discontinuity, renditions: &renditions };
         let predicted = self.periods.segment_begins(&begin);
@@ -176,6 +179,7 @@ impl Show {
             start: ZERO,
             renditions: self.tracks.iter().map(measured).collect(),
             periods: self.periods.snapshot(),
+            longest_micros: 0,
             published: self.published,
             ended: self.ended,
             multivariant: Text::default(),

@@ -111,6 +111,7 @@ pub(crate) fn catalog(renditions: Vec<Arc<Rendition>>) -> Catalog {
         start: WallTime::from_micros(0),
         renditions: renditions.into_iter().map(measured).collect(),
         periods: Vec::new(),
+        longest_micros: 0,
         published: WallTime::from_micros(1),
         ended: false,
         multivariant: Default::default(),

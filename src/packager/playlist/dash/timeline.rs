@@ -52,11 +52,17 @@ pub(super) fn shown<'a>(catalog: &'a Catalog, windows: &[Arc<Window>], depth_mic
             shown.push(Shown { period, duration_micros: period.duration_micros, lines });
         }
     }
-    let edge = shown.iter().map(Shown::edge_micros).max().unwrap_or(0);
-    for entry in &mut shown {
-        entry.expire(edge.saturating_sub(depth_micros));
+    let passed = windows.iter().filter_map(|window| window.edge_date()).max();
+    let passed = passed.map_or(0, |date| date.micros_since(catalog.start));
+    let edge = shown.iter().map(Shown::edge_micros).fold(passed, i64::max);
+    shown.retain(Shown::is_playable);
+    let count = shown.len();
+    for (index, entry) in shown.iter_mut().enumerate() {
+        // An MPD lists something, however long nothing has come.
+        let least = usize::from(index + 1 == count);
+        entry.expire(edge.saturating_sub(depth_micros), least);
     }
-    shown.retain(|entry| entry.lines.iter().all(|line| !line.spans.is_empty()));
+    shown.retain(Shown::is_playable);
     hide_end(catalog, &mut shown);
     shown
 }
@@ -116,13 +122,17 @@ impl Shown<'_> {
         self.lines.iter().filter_map(edge).max().unwrap_or(i64::MIN)
     }
 
-    /// Forgets segments that end by `horizon_micros` after availabilityStartTime.
-    fn expire(&mut self, horizon_micros: i64) {
+    fn is_playable(&self) -> bool {
+        self.lines.iter().all(|line| !line.spans.is_empty())
+    }
+
+    /// Forgets segments that end by `horizon_micros` after availabilityStartTime, but for the `least` newest of each rendition.
+    fn expire(&mut self, horizon_micros: i64, least: usize) {
         let period = self.period;
         for line in &mut self.lines {
             let live = |span: &Span| line.micros(period, span.start.saturating_add(span.duration)) > horizon_micros;
             let first = line.spans.iter().position(live).unwrap_or(line.spans.len());
-            line.spans.drain(..first);
+            line.spans.drain(..first.min(line.spans.len().saturating_sub(least)));
         }
     }
 }

@@ -1,0 +1,91 @@
+//! What an MPD says of streams whose publishers come and go, over simulated ones.
+
+use std::time::Duration;
+
+use dash_mpd_core as mpd;
+
+use super::render;
+use crate::media::{Format, Kind, RenditionId, Timescale};
+use crate::packager::Config;
+use crate::packager::testing::simulation::Simulation;
+
+const BOTH: [Kind; 2] = [Kind::Video, Kind::Audio];
+
+fn parsed(simulation: &Simulation) -> mpd::MPD {
+    let windows: Vec<_> = simulation.windows.values().cloned().collect();
+    let text = render(simulation.catalog.as_ref().expect("a catalog"), &windows);
+    mpd::parse(&text).unwrap_or_else(|error| panic!("{error} in\n{text}"))
+}
+
+/// Where the first segment that is listed ends, seconds after availabilityStartTime, and how many there are.
+fn first_end(period: &mpd::Period) -> (f64, i64) {
+    let template = period.adaptations[0].representations[0].SegmentTemplate.as_ref().expect("a template");
+    let list = &template.SegmentTimeline.as_ref().expect("a timeline").segments;
+    let scale = template.timescale.expect("a timescale") as f64;
+    let offset = template.presentationTimeOffset.unwrap_or(0);
+    let start = period.start.unwrap_or_default().as_secs_f64();
+    let end = (list[0].t.expect("a time") + list[0].d).saturating_sub(offset) as f64 / scale;
+    (start + end, list.iter().map(|s| s.r.unwrap_or(0) + 1).sum())
+}
+
+#[test]
+fn what_leaves_the_buffer_during_an_outage_leaves_the_mpd() {
+    for outage in [0, 4, 10, 13, 29] {
+        let mut simulation = Simulation::new(Config::default());
+        simulation.stream(40.0, (30, 1), 60, false, &BOTH);
+        simulation.outage(40_000_000, outage * 1_000_000);
+        let mpd = parsed(&simulation);
+        let depth = mpd.timeShiftBufferDepth.expect("a depth").as_secs_f64();
+        let (end, count) = first_end(&mpd.periods[0]);
+        let now = 40.0 + outage as f64;
+        if now - depth < 40.0 {
+            assert!(end > now - depth - 2.0 && end <= now - depth + 2.1, "after {outage} s: the first ends at {end}");
+        } else {
+            assert_eq!(count, 1, "an MPD without a period is none");
+        }
+    }
+}
+
+#[test]
+fn each_period_has_the_picture_rate_of_its_own_encoder() {
+    let mut simulation = Simulation::new(Config::default());
+    let rates = |simulation: &Simulation| -> Vec<Option<String>> {
+        parsed(simulation).periods.iter().map(|p| p.adaptations[0].representations[0].frameRate.clone()).collect()
+    };
+    simulation.stream(20.0, (30, 1), 60, false, &BOTH);
+    simulation.outage(20_000_000, 1_000_000);
+    if let Format::H264(config) = &mut simulation.video.format {
+        (config.width, config.height) = (1920, 1080);
+    }
+    simulation.stream(7.0, (24, 1), 48, false, &BOTH);
+    let rates = rates(&simulation);
+    assert!(rates.len() > 1, "{rates:?}");
+    // What the first encoder's pictures came at is not measured any more, and it said nothing.
+    assert_eq!(rates.first(), Some(&None));
+    assert_eq!(rates.last(), Some(&Some("24".to_owned())));
+    let multivariant = crate::packager::playlist::hls_multivariant::render(simulation.catalog.as_ref().unwrap());
+    assert!(multivariant.contains("FRAME-RATE=24"), "{multivariant}");
+}
+
+#[test]
+fn a_stream_that_has_had_a_long_segment_says_that_it_may_have_one() {
+    let mut simulation = Simulation::new(Config::default());
+    let id = simulation.add(simulation.video.clone());
+    let mut at = 0;
+    let mut gop = |simulation: &mut Simulation, pictures: i64| {
+        for n in 0..pictures {
+            simulation.push(id, at * 3_000, at * 3_000, n == 0, 900, Timescale::NINETY_KHZ);
+            at += 1;
+        }
+    };
+    let longest = |simulation: &Simulation| parsed(simulation).maxSegmentDuration.expect("a duration");
+    (0..10).for_each(|_| gop(&mut simulation, 60));
+    assert!(longest(&simulation) < Duration::from_millis(2_200), "players start where regular streams let them");
+    gop(&mut simulation, 200);
+    assert!(longest(&simulation) > Duration::from_millis(4_400));
+    (0..60).for_each(|_| gop(&mut simulation, 60));
+    let window = &simulation.windows[&RenditionId { kind: Kind::Video, index: 0 }];
+    assert!(window.segments.iter().all(|segment| segment.duration < 200_000), "the long one is gone");
+    assert!(parsed(&simulation).periods.last().is_some_and(|p| p.adaptations[0].representations[0].Resync.len() == 1));
+    assert!(longest(&simulation) > Duration::from_millis(4_400));
+}
