@@ -55,6 +55,8 @@ enum NotResumed {
     TooLate,
     #[error("its file is an old one: the numbers in it have been used since")]
     Stale,
+    #[error("sequence numbers cannot be reserved: {0}")]
+    Numbers(io::Error),
     #[error(transparent)]
     Publish(#[from] PublishError),
 }
@@ -253,7 +255,7 @@ impl Registry {
             return Err(Refused::Wrong("its clock and its date are far apart").into());
         }
         let next = presentation.next_sequence();
-        let (first, reservation) = self.sequences.reserve(name).map_err(PublishError::from)?;
+        let (first, reservation) = self.sequences.reserve(name).map_err(NotResumed::Numbers)?;
         if (first.media, first.discontinuity) != (next.media, next.discontinuity + 1) {
             return Err(NotResumed::Stale);
         }
