@@ -9,7 +9,7 @@ use rillcast_fuzz::Choices;
 use rillcast_fuzz::show::{Show, config};
 
 /// Most MPDs that are read of one show.
-const MOST: usize = 24;
+const MOST: usize = 8;
 
 /// What all MPDs of a show have said: of periods their start, of segments when they begin and how long they last.
 #[derive(Default)]
