@@ -56,9 +56,8 @@ fn at_part(window: &Window, msn: u64, part: u64) -> Answer {
         };
     }
     let last_complete = msn.saturating_add(1) == window.open_msn;
-    let parts = window.segment(msn).map_or(0, |segment| segment.parts.len() as u64);
-    // A gap has no parts; whoever asks for one has its segment.
-    if !last_complete || part < parts || parts == 0 {
+    let parts = window.segment(msn).map_or(0, |segment| segment.parts.len().max(window.gap_parts(segment)) as u64);
+    if !last_complete || part < parts {
         return Answer::Now;
     }
     // Past the last part of its segment: part 0 of the next one.
@@ -79,6 +78,8 @@ fn advance_part_limit(part_target: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::packager::testing;
 
@@ -136,6 +137,22 @@ mod tests {
         assert_eq!(ask(&window, Some(9), None), BAD);
         let begun = testing::window(4, 3, 3, 1);
         assert_eq!(ask(&begun, Some(6), Some(3)), Answer::Now);
+    }
+
+    #[test]
+    fn who_follows_parts_waits_behind_a_gap_for_what_comes() {
+        let mut window = testing::window(4, 3, 3, 0);
+        let mut gap = testing::window(7, 1, 3, 0).segments.remove(0);
+        let made = Arc::make_mut(&mut gap);
+        made.parts.clear();
+        made.duration = made.init.track.timescale.ticks(Duration::from_secs(2));
+        window.segments.push(gap);
+        window.open_msn = 8;
+        let parts = window.gap_parts(&window.segments[3]) as u64;
+        assert_eq!(parts, 10);
+        assert_eq!(ask(&window, Some(7), Some(parts - 1)), Answer::Now);
+        assert_eq!(ask(&window, Some(7), Some(parts)), Answer::Wait);
+        assert_eq!(ask(&window, Some(8), Some(0)), Answer::Wait);
     }
 
     #[test]

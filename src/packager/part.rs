@@ -84,6 +84,16 @@ impl Segment {
     pub fn is_gap(&self) -> bool {
         self.parts.is_empty()
     }
+
+    /// The durations in ticks of the parts that a playlist lists for a gap: PART-TARGET each, `target` ticks, and what is left. A player that
+    /// follows parts would otherwise lose the end of the playlist at a gap. None for what is not a gap. Spec: RFC 8216bis §4.4.4.9 (GAP).
+    pub fn gap_parts(&self, target: i64) -> impl ExactSizeIterator<Item = i64> + use<> {
+        let target = target.max(1);
+        let duration = if self.is_gap() { self.duration.max(0) } else { 0 };
+        let count = usize::try_from((duration + target - 1) / target).unwrap_or(0);
+        let last = duration - (duration - 1).max(0) / target * target;
+        (0..count).map(move |index| if index + 1 == count { last } else { target })
+    }
 }
 
 impl Segment {

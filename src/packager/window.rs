@@ -129,7 +129,13 @@ impl Window {
     /// LAST-MSN and LAST-PART of a rendition report: the last part listed, counted within its segment. `None` before the first.
     pub fn last_part(&self) -> Option<(u64, Option<usize>)> {
         let last = self.open.as_ref().or(self.segments.last())?;
-        let part = if last.parts_listed { last.parts.len().checked_sub(1) } else { None };
-        Some((last.msn, part))
+        let listed = if last.parts_listed { last.parts.len() } else { self.gap_parts(last) };
+        Some((last.msn, listed.checked_sub(1)))
+    }
+
+    /// How many parts playlists list for `segment` where it is a gap, else 0.
+    pub fn gap_parts(&self, segment: &Segment) -> usize {
+        let scale = segment.init.track.timescale;
+        segment.gap_parts(scale.ticks(self.rendition.config.part_target)).len()
     }
 }

@@ -15,12 +15,12 @@ function load(library) {
 }
 
 // As docs/players.md says: a server that is restarted refuses connections for some seconds, which hls.js by itself takes for the end.
-const again = (times, codes) => ({
-  maxNumRetry: times, retryDelayMs: 500, maxRetryDelayMs: 500, backoff: "linear",
+const again = (times, codes, firstMs) => ({
+  maxNumRetry: times, retryDelayMs: firstMs, maxRetryDelayMs: 500, backoff: "exponential",
   shouldRetry: (policy, count, isTimeout, response, usual) => usual || (count < policy.maxNumRetry && codes.includes(response?.code)),
 });
-const patient = (firstByteMs, codes = [0]) => ({
-  default: { maxTimeToFirstByteMs: firstByteMs, maxLoadTimeMs: 20000, timeoutRetry: again(4, codes), errorRetry: again(60, codes) },
+const patient = (firstByteMs, codes = [0], firstMs = 500) => ({
+  default: { maxTimeToFirstByteMs: firstByteMs, maxLoadTimeMs: 20000, timeoutRetry: again(4, codes, firstMs), errorRetry: again(60, codes, firstMs) },
 });
 
 const players = {
@@ -35,7 +35,8 @@ const players = {
       // After a crash there is nothing to play before the publisher is back.
       manifestLoadPolicy: patient(10000, [0, 404]),
       playlistLoadPolicy: patient(16000),
-      fragLoadPolicy: patient(10000),
+      // The newest gap of an outage is a load error to hls.js, and what lies behind it waits for the repetition.
+      fragLoadPolicy: patient(10000, [0], 100),
     });
     hls.on(window.Hls.Events.ERROR, (_, data) => {
       // After a crash the epoch is another one; only the multivariant playlist knows its name.
@@ -43,14 +44,8 @@ const players = {
       if (data.fatal) fatal(`hls.js: ${data.type} ${data.details} ${data.response?.code ?? ""}`);
     });
     hls.on(window.Hls.Events.MANIFEST_PARSED, () => video.play());
-    // hls.js 1.7.4 jumps over gaps that it has met one by one, and not over those that it finds in the first playlist after an outage.
-    hls.on(window.Hls.Events.BUFFER_APPENDED, () => {
-      const { buffered, currentTime, readyState, seeking } = video;
-      if (readyState > 2 || seeking) return;
-      for (let i = 0; i < buffered.length; i++) {
-        if (buffered.start(i) > currentTime + 0.1) return void (video.currentTime = buffered.start(i) + 0.05);
-      }
-    });
+    const { helpHls } = await import(new URL("/assets/help-hls.js", url));
+    helpHls(window.Hls, hls, video);
     window.ownLatency = () => hls.latency || null;
     hls.loadSource(url);
     hls.attachMedia(video);

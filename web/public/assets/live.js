@@ -1,12 +1,13 @@
 // Keeps one live stream playing in a <video>: waits until it is on air, plays it close to the live edge, recovers, waits again.
 // Knows hls.js, the playlist and the API; knows no buttons. What it finds out it tells by events, see LiveSession.
-// How far from the live edge to play is decided in pace.js.
+// How far from the live edge to play is decided in pace.js, what hls.js stumbles over is in help-hls.js.
 //
 //            +--> offline --+                        +--> waiting --+     (the publisher's connection is gone, its return is awaited)
 //   checking |--> waiting --|--> starting --> live --|              |--> live
 //            +--> ended   --+        ^               +--> ended     +--> starting
 //                 (polling)          +----------------------+ (fatal error, new epoch, nothing moves)
 
+import { helpHls } from "./help-hls.js";
 import { Pace } from "./pace.js";
 
 const POLL_FIRST_MS = 700;
@@ -18,16 +19,16 @@ const WATCH_MS = 250;
 const JUMP_BEHIND_S = 4;
 // A picture that stands this long, although the server calls the stream live, is loaded afresh.
 const GIVE_UP_MS = 8000;
-// Sooner where the live edge goes on without the picture: then it is the player that hangs.
-const HUNG_MS = 3000;
-const HUNG_BEHIND_S = 3;
+// Sooner where so much media has been listed beyond the picture for so long: then it is the player that hangs.
+const HUNG_MS = 2500;
+const HUNG_BEHIND_S = 1.5;
+// A publisher who is connected again and sends nothing that is listed.
+const BACK_MS = 5000;
 const ASK_AFTER_MS = 1500;
-// Times in playlists and in the buffer differ by rounding, and by up to a picture.
-const BARELY_S = 0.04;
 const FACTS_EVERY_MS = 10000;
 
 const seconds = () => performance.now() / 1000;
-const retry = (maxNumRetry) => ({ maxNumRetry, retryDelayMs: 300, maxRetryDelayMs: 2000, backoff: "exponential" });
+const retry = (maxNumRetry, retryDelayMs = 300) => ({ maxNumRetry, retryDelayMs, maxRetryDelayMs: 2000, backoff: "exponential" });
 
 /** The settings that keep hls.js near the live edge. PART-HOLD-BACK of the playlist sets the distance, so none is named here. */
 export const HLS_CONFIG = {
@@ -51,24 +52,9 @@ export const HLS_CONFIG = {
   // A blocking reload is held for up to three target durations; giving up earlier would turn a pause of the publisher into an error.
   playlistLoadPolicy: { default: { maxTimeToFirstByteMs: 16000, maxLoadTimeMs: 20000, timeoutRetry: retry(4), errorRetry: retry(8) } },
   manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 5000, maxLoadTimeMs: 8000, timeoutRetry: retry(1), errorRetry: retry(1) } },
-  fragLoadPolicy: { default: { maxTimeToFirstByteMs: 9000, maxLoadTimeMs: 20000, timeoutRetry: retry(3), errorRetry: retry(5) } },
+  // hls.js calls the newest gap of an outage a load error, and does not look at what lies behind it before it would repeat: soon.
+  fragLoadPolicy: { default: { maxTimeToFirstByteMs: 9000, maxLoadTimeMs: 20000, timeoutRetry: retry(3), errorRetry: retry(6, 100) } },
 };
-
-/**
- * When hls.js 1.7.4 drops old media while it loads a segment part by part, it forgets which parts of that segment it has (FragmentTracker
- * takes the unfinished segment for evicted). At the segment's end it then waits for ever for parts that it will not load again, since the
- * buffer has them. What lies in the buffer is marked as loaded here, at every reload of the playlist.
- */
-function remindOfParts(details, type, ranges) {
-  for (const part of details.partList ?? []) {
-    if (part.loaded || !ranges) continue;
-    const { start, end } = part;
-    for (let i = 0; i < ranges.length; i++) {
-      if (ranges.start(i) > start + BARELY_S || ranges.end(i) < end - BARELY_S) continue;
-      part.elementaryStreams[type] = { startPTS: start, endPTS: end, startDTS: start, endDTS: end, partial: false };
-    }
-  }
-}
 
 /**
  * Events: `state` (this.state changed), `ready` (the media can be played: call play() on the video), `stall` (this.stalled changed),
@@ -101,6 +87,10 @@ export class LiveSession extends EventTarget {
     this.run = 0;
     this.asking = false;
     this.factsAt = 0;
+    /** When the publisher was first found to be back while the picture still stood. */
+    this.backAt = null;
+    /** Since when media has been listed that the picture should have reached. */
+    this.aheadAt = null;
     this.sawEnd = false;
     this.recoveredAt = -Infinity;
     video.addEventListener("seeking", () => this.pace.reset());
@@ -181,6 +171,7 @@ export class LiveSession extends EventTarget {
     if (this.state === state) return;
     this.state = state;
     if (state !== "live") this.#setStalled(false);
+    this.backAt = null;
     this.#emit("state");
   }
 
@@ -304,6 +295,7 @@ export class LiveSession extends EventTarget {
 
   #load() {
     this.#drop();
+    this.aheadAt = null;
     this.moved = { time: 0, at: performance.now() };
     const { Hls } = window;
     if (Hls?.isSupported()) return this.#loadHls(Hls);
@@ -317,17 +309,9 @@ export class LiveSession extends EventTarget {
     const hls = new Hls(HLS_CONFIG);
     this.hls = hls;
     hls.on(Hls.Events.MANIFEST_PARSED, () => this.#emit("ready"));
-    let buffered = {};
-    hls.on(Hls.Events.BUFFER_APPENDED, (_, { timeRanges }) => {
-      buffered = timeRanges;
-      this.#jumpOverHole();
-      this.#onMedia();
-    });
-    hls.on(Hls.Events.AUDIO_TRACK_UPDATED, (_, { details }) => remindOfParts(details, "audio", buffered.audio));
-    hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {
-      remindOfParts(details, "video", buffered.video);
-      this.#onPlaylist(details);
-    });
+    helpHls(Hls, hls, this.video, () => this.state !== "starting");
+    hls.on(Hls.Events.BUFFER_APPENDED, () => this.#onMedia());
+    hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => this.#onPlaylist(details));
     hls.on(Hls.Events.ERROR, (_, data) => { if (hls === this.hls) this.#onHlsError(Hls, hls, data); });
     hls.attachMedia(this.video);
     hls.loadSource(this.urls.playlist);
@@ -383,6 +367,7 @@ export class LiveSession extends EventTarget {
     if (!(this.state === "live" || this.state === "waiting" || this.state === "starting") || (!this.hls && !video.src)) return;
     if (video.currentTime !== this.moved.time || (video.paused && this.state !== "starting")) {
       this.moved = { time: video.currentTime, at: now };
+      this.aheadAt = null;
       if (!video.paused && !video.seeking && video.readyState > 2) {
         this.playedAt = now;
         this.#setStalled(false);
@@ -396,18 +381,10 @@ export class LiveSession extends EventTarget {
     if (video.paused && this.state === "starting" && video.readyState > 2) return;
     if (this.state === "live" && still > 400) this.#setStalled(true);
     if (this.sawEnd && this.bufferAhead < 0.3 && still > 700) return this.#onEnded();
-    if (still > HUNG_MS && this.hls && !video.paused && this.hls.latency - (this.targetLatency ?? 0) > HUNG_BEHIND_S && this.#edgeMoves()) return this.restart("the player hangs");
+    this.aheadAt = this.#mediaLiesAhead() ? this.aheadAt ?? now : null;
+    if (this.aheadAt !== null && now - this.aheadAt > HUNG_MS && !video.paused) return this.restart("the player hangs");
     if (still > GIVE_UP_MS && this.state !== "waiting") return this.restart("nothing moved");
-    if (still > ASK_AFTER_MS && this.state !== "starting") this.#askWhyStill(still);
-  }
-
-  /** hls.js 1.7.4 jumps over gaps that it has met one by one, and not over those that it finds in the first playlist after an outage. */
-  #jumpOverHole() {
-    const { buffered, currentTime, paused, readyState, seeking } = this.video;
-    if (paused || seeking || readyState > 2 || this.state === "starting") return;
-    for (let i = 0; i < buffered.length; i++) {
-      if (buffered.start(i) > currentTime + BARELY_S) return void (this.video.currentTime = buffered.start(i) + BARELY_S);
-    }
+    if (still > ASK_AFTER_MS && this.state !== "starting") this.#askWhyStill();
   }
 
   #onMedia() {
@@ -437,17 +414,20 @@ export class LiveSession extends EventTarget {
     this.#setRate(this.pace.rate(off));
   }
 
-  /** Whether playlists still bring something new. */
-  #edgeMoves() {
-    const details = this.hls.latestLevelDetails;
-    return Boolean(details?.live) && details.edge - this.video.currentTime > HUNG_BEHIND_S;
+  /** Whether media is listed that the picture should have reached. Gaps are listed too while nobody publishes, and hold nothing. */
+  #mediaLiesAhead() {
+    const details = this.hls?.latestLevelDetails;
+    if (!details?.live) return false;
+    const newest = (list) => list?.filter((piece) => !piece.gap).pop();
+    const last = newest(details.partList) ?? newest(details.fragments);
+    return last !== undefined && last.end - this.video.currentTime > HUNG_BEHIND_S;
   }
 
   #setRate(rate) {
     if (this.video.playbackRate !== rate) this.video.playbackRate = rate;
   }
 
-  async #askWhyStill(still) {
+  async #askWhyStill() {
     if (this.asking || performance.now() - this.factsAt < 900) return;
     this.asking = true;
     const { run, epoch, state } = this;
@@ -455,13 +435,18 @@ export class LiveSession extends EventTarget {
     this.asking = false;
     // Something else happened meanwhile, or the picture moves again.
     if (run !== this.run || performance.now() - this.moved.at < ASK_AFTER_MS) return;
-    if (found === "waiting") return this.#enter("waiting");
+    if (found === "waiting") {
+      this.backAt = null;
+      return this.#enter("waiting");
+    }
     if (found === "unreachable") return;
     if (this.epoch !== epoch || found !== "live") {
       if (found === "ended") return this.#onEnded();
       return this.restart("another show, or none");
     }
-    // The publisher is back; hls.js follows by itself within a reload or two, otherwise it is helped.
-    if (state === "waiting" && still > 3000) this.restart("the publisher is back");
+    if (state !== "waiting") return;
+    // The publisher is connected again. Its media is half a second away, and hls.js is there for it: a new one would begin with what is old.
+    this.backAt ??= performance.now();
+    if (performance.now() - this.backAt > BACK_MS) this.restart("the publisher is back");
   }
 }

@@ -69,6 +69,24 @@ fn while_nobody_publishes_the_playlist_moves_on_and_hints_at_what_comes_next() {
     assert!(playlist.contains(&hint) && !playlist.contains("ENDLIST"), "{playlist}");
     assert!(playlist.contains("#EXT-X-VERSION:8\n"), "{playlist}");
     assert!(window.next_part > before, "what had come was completed");
+    for gap in window.listed_segments().iter().filter(|segment| segment.is_gap()) {
+        // Who follows parts follows gaps.
+        let ours = format!("URI=\"gap{}-", gap.msn);
+        let parts: Vec<f64> = playlist
+            .lines()
+            .filter(|line| line.contains(&ours) && line.ends_with(",GAP=YES"))
+            .filter_map(|line| line.strip_prefix("#EXT-X-PART:DURATION=")?.split(',').next()?.parse().ok())
+            .collect();
+        let target = window.rendition.config.part_target.as_secs_f64();
+        assert!(parts.iter().rev().skip(1).all(|part| (part - target).abs() < 1e-3) && parts.last() <= Some(&target));
+        assert!(
+            (parts.iter().sum::<f64>() - gap.init.track.timescale.seconds(gap.duration)).abs() < 1e-3,
+            "{playlist}"
+        );
+        assert_eq!(parts.len(), window.gap_parts(gap));
+    }
+    assert_eq!(window.last_part().map(|(msn, _)| msn), Some(window.open_msn - 1));
+    assert!(window.last_part().is_some_and(|(_, part)| part > Some(4)), "parts of a gap count in reports");
     simulation.finish();
     assert!(text(&simulation.windows[&VIDEO]).ends_with("#EXT-X-ENDLIST\n"));
 }
