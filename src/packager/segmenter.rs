@@ -21,7 +21,6 @@ use self::open_part::OpenPart;
 pub(super) use self::segments::Totals;
 use self::segments::{Retention, Segments};
 use super::catalog::{Announced, Rendition};
-use super::config::Config;
 use super::fmp4::chunk::Header;
 use super::part::{Init, Part, Segment};
 use super::periods::Grid;
@@ -99,21 +98,13 @@ pub(super) struct Progress {
     waiting: bool,
 }
 
-/// PART-TARGET, in ticks that are not longer.
-fn whole_ticks(config: &Config, scale: Timescale) -> i64 {
-    let ticks = scale.ticks(config.part_target);
-    let longer =
-        i128::from(ticks) * 1_000_000_000 > config.part_target.as_nanos().cast_signed() * i128::from(scale.hz());
-    ticks - i64::from(longer)
-}
-
 impl Segmenter {
     /// Begins with segment `msn` at the first access unit.
     pub(super) fn new(rendition: Arc<Rendition>, msn: u64) -> Self {
         let scale = rendition.init.track.timescale;
         let config = &rendition.config;
         let target = scale.ticks(config.target_duration);
-        let limits = Limits { part: whole_ticks(config, scale), target, segment: target + i64::from(scale.hz()) / 2 };
+        let limits = Limits { part: config.part_ticks(scale), target, segment: target + i64::from(scale.hz()) / 2 };
         Self {
             limits,
             segments: Segments::new(Retention::new(config, limits.segment, scale)),
