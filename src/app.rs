@@ -50,6 +50,24 @@ fn viewers_within(open_files: Option<u64>, publishers: usize) -> usize {
     open_files.saturating_sub(publishers).saturating_sub(OTHER_FILES).max(open_files / 2)
 }
 
+/// What the system tells the process. Asked for before anything else is, since until then each ends the process: one that comes while windows of
+/// the last run are being taken up would cost them.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
 /// A running server. Dropping it does not stop it; [`run_until_signal`](Self::run_until_signal) does, or [`stop`](Self::stop).
 pub struct App {
     /// Bound listeners by name.
@@ -65,8 +83,7 @@ pub struct App {
     stop_publishers: CancellationToken,
     stop_admin: CancellationToken,
     reloader: Arc<Reloader>,
-    /// SIGHUPs. Asked for before anything else is, since until then one ends the process.
-    hangups: Signal,
+    signals: Signals,
     /// Whether anybody but this machine may publish, for the greeting.
     keys_exist: bool,
 }
@@ -78,8 +95,7 @@ impl App {
     /// # Errors
     /// What cannot be read, written or bound, in words that name it.
     pub async fn start(config: Config, source: Source, set_log_filter: SetLogFilter) -> anyhow::Result<Self> {
-        // From here on, SIGHUP no longer ends the process.
-        let hangups = signal(SignalKind::hangup())?;
+        let signals = Signals::listen()?;
         std::fs::create_dir_all(&config.data_dir)
             .with_context(|| format!("data_dir {} cannot be made", config.data_dir.display()))?;
         let rtmp = edge::http::bind(config.ingest.rtmp.listen).context("ingest.rtmp.listen")?;
@@ -105,10 +121,6 @@ impl App {
             Limits { max_streams: MAX_STREAMS, resume_window: config.ingest.resume_window },
             packager::live::Metrics::register(&metrics)?,
         );
-        // Viewers and publishers who come meanwhile wait in the listeners' queues.
-        let shelf = Shelf::new(&config.data_dir, config.ingest.resume_max_bytes.as_u64());
-        let (taking_up, from) = (Arc::clone(&registry), shelf.clone());
-        tokio::task::spawn_blocking(move || taking_up.take_up(&from)).await?;
         let keys = Arc::new(KeyStore::new(&config.data_dir));
         let keys_exist = !keys.list()?.is_empty();
         let callback_metrics = callback::Metrics::register(&metrics)?;
@@ -133,9 +145,15 @@ impl App {
         edge.set_api(api::service(wiring::api(&registry, &edge, &reports, &access, &reloader)));
         edge.set_access(Arc::new(wiring::Viewers(Arc::clone(&access))));
         let server = edge::http::Server::new(Arc::clone(&edge));
+        let ingest_metrics = ingest::Metrics::register(&metrics)?;
+        // Files are good once, so everything that can keep the server from starting has gone well by now. Viewers and publishers who come
+        // meanwhile wait in the listeners' queues.
+        let shelf = Shelf::new(&config.data_dir, config.ingest.resume_max_bytes.as_u64());
+        let (taking_up, from) = (Arc::clone(&registry), shelf.clone());
+        tokio::task::spawn_blocking(move || taking_up.take_up(&from)).await?;
+
         server.listen(http, None);
         server.listen(https, Some(tls));
-        let ingest_metrics = ingest::Metrics::register(&metrics)?;
         let refresh = wiring::refresh(&edge, &ingest_metrics, &reports);
         let stop_admin = CancellationToken::new();
         tokio::spawn(edge::admin::serve(admin, metrics, refresh, stop_admin.clone()));
@@ -161,7 +179,7 @@ impl App {
             stop_publishers,
             stop_admin,
             reloader,
-            hangups,
+            signals,
             keys_exist,
         })
     }
@@ -171,24 +189,19 @@ impl App {
         &self.ports
     }
 
-    /// Serves until SIGTERM or SIGINT, then stops. SIGHUP has the configuration read again.
-    ///
-    /// # Errors
-    /// The system refuses to deliver signals.
-    pub async fn run_until_signal(mut self) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    /// Serves until SIGTERM or SIGINT, which may have come since [`start`](Self::start) began, then stops. SIGHUP has the configuration read again.
+    pub async fn run_until_signal(mut self) {
         loop {
             tokio::select! {
-                _ = terminate.recv() => {
+                _ = self.signals.terminate.recv() => {
                     info!("SIGTERM: stopping");
                     break;
                 }
-                _ = interrupt.recv() => {
+                _ = self.signals.interrupt.recv() => {
                     info!("SIGINT: stopping");
                     break;
                 }
-                _ = self.hangups.recv() => {
+                _ = self.signals.hangup.recv() => {
                     let reloader = Arc::clone(&self.reloader);
                     // It says in the log what became of it.
                     let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
@@ -196,7 +209,6 @@ impl App {
             }
         }
         self.stop().await;
-        Ok(())
     }
 
     /// Interrupts every stream and puts its window on disk for the next start, lets what is being sent to viewers finish within

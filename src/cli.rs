@@ -65,13 +65,16 @@ impl Command {
                 raise_open_files();
                 runtime()?.block_on(async {
                     let app = App::start(config, source, set_log_filter).await?;
-                    if let Some(path) = &serve.ports_file {
-                        app.write_ports(path)?;
+                    if let Some(Err(error)) = serve.ports_file.as_deref().map(|path| app.write_ports(path)) {
+                        // What was taken up is put down again for the next start.
+                        app.stop().await;
+                        return Err(error);
                     }
                     if std::io::stdout().is_terminal() {
                         println!("{}", app.greeting());
                     }
-                    app.run_until_signal().await
+                    app.run_until_signal().await;
+                    Ok(())
                 })
             }
             Verb::CheckConfig => {

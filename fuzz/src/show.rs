@@ -7,7 +7,7 @@ use std::time::Duration;
 use rillcast::media::codec::{aac, h264};
 use rillcast::media::{AccessUnit, Epoch, Format, Kind, RenditionId, Slab, Timescale, Track, WallTime};
 use rillcast::packager::presentation::{Presentation, Sequence};
-use rillcast::packager::rules::{assert_history_is_kept, assert_rules};
+use rillcast::packager::rules::{assert_history_is_kept, assert_long_enough, assert_periods_are_kept, assert_rules_behind};
 use rillcast::packager::saved;
 use rillcast::packager::{Catalog, Config, Window};
 
@@ -54,6 +54,12 @@ pub struct Show {
     pub windows: BTreeMap<RenditionId, Arc<Window>>,
     /// The newest catalog.
     pub catalog: Option<Arc<Catalog>>,
+    /// All windows, oldest first, and the catalogs that were published with or before them.
+    pub history: Vec<(Option<Arc<Catalog>>, Arc<Window>)>,
+    /// First segment of each rendition.
+    firsts: BTreeMap<RenditionId, u64>,
+    /// `packager.max_bytes` has pushed segments out.
+    evicted: bool,
     tracks: Vec<(RenditionId, Timescale, i64)>,
     slab: Slab,
     arrived: WallTime,
@@ -72,6 +78,9 @@ impl Show {
             config,
             windows: BTreeMap::new(),
             catalog: None,
+            history: Vec::new(),
+            firsts: BTreeMap::new(),
+            evicted: false,
             tracks: Vec::new(),
             slab: Slab::default(),
             arrived: WallTime::from_micros(START),
@@ -225,21 +234,29 @@ impl Show {
 
     fn look(&mut self) {
         let changes = self.presentation.take_changes();
-        for window in changes.windows {
-            if let Some(before) = self.windows.get(&window.rendition.id) {
-                assert_history_is_kept(before, &window);
-            }
-            assert_rules(&window);
-            self.windows.insert(window.rendition.id, window);
-        }
+        self.evicted |= self.presentation.take_evicted() > 0;
         if let Some(catalog) = changes.catalog {
             if let Some(before) = &self.catalog {
-                assert!(catalog.published >= before.published && catalog.epoch == before.epoch);
+                assert_periods_are_kept(before, &catalog);
                 for (old, new) in before.renditions.iter().zip(&catalog.renditions) {
                     assert!(new.peak_bps >= old.peak_bps || new.rendition.id != old.rendition.id);
                 }
             }
             self.catalog = Some(catalog);
+        }
+        for window in changes.windows {
+            let before = self.windows.get(&window.rendition.id);
+            if let Some(before) = before {
+                assert_history_is_kept(before, &window);
+            }
+            assert_rules_behind(before.map(|before| &**before), &window);
+            let first = window.segments.first().or(window.open.as_ref()).map_or(window.open_msn, |first| first.msn);
+            let first = *self.firsts.entry(window.rendition.id).or_insert(first);
+            if !self.evicted {
+                assert_long_enough(&window, first);
+            }
+            self.history.push((self.catalog.clone(), Arc::clone(&window)));
+            self.windows.insert(window.rendition.id, window);
         }
     }
 }

@@ -34,7 +34,8 @@ pub fn decide(window: &Window, directives: &Directives) -> Answer {
         return Answer::BadRequest("_HLS_msn lies more than two segments beyond the last one (RFC 8216bis 6.2.5.2)");
     }
     let Some(part) = directives.part else {
-        return if window.is_complete(msn) { Answer::Now } else { Answer::Wait };
+        // What comes before the open segment is complete, or was never part of the stream.
+        return if msn < window.open_msn { Answer::Now } else { Answer::Wait };
     };
     at_part(window, msn, part)
 }
@@ -160,6 +161,11 @@ mod tests {
         assert_eq!(ask(&window, Some(0), None), Answer::Wait);
         assert_eq!(ask(&window, Some(1), Some(0)), Answer::Wait);
         assert_eq!(ask(&window, Some(2), None), BAD);
+        // Numbers of a life before this one.
+        let later = testing::window(40, 0, 3, 1);
+        assert_eq!(ask(&later, Some(38), None), Answer::Now);
+        assert_eq!(ask(&later, Some(39), Some(2)), Answer::Now);
+        assert_eq!(ask(&later, Some(40), None), Answer::Wait);
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use crate::media::Timescale;
+
 /// Segments that a playlist lists at least, however long they are. Spec: Apple authoring rule 8.11.
 pub const LEAST_SEGMENTS: u32 = 6;
 
@@ -54,6 +56,12 @@ impl Config {
     /// PART-HOLD-BACK: as configured, or three part targets. Spec: RFC 8216bis §4.4.3.8, Apple authoring rule 14.3.
     pub fn part_hold_back(&self) -> Duration {
         self.part_hold_back.unwrap_or(self.part_target * 3)
+    }
+
+    /// PART-TARGET in ticks of `scale`, rounded down: no part may be longer, not by a fraction of a tick. Spec: RFC 8216bis §4.4.4.9.
+    pub fn part_ticks(&self, scale: Timescale) -> i64 {
+        let ticks = self.part_target.as_nanos() * u128::from(scale.hz()) / 1_000_000_000;
+        i64::try_from(ticks).unwrap_or(i64::MAX)
     }
 
     /// HOLD-BACK for players without low latency: three target durations. Spec: RFC 8216bis §4.4.3.8.

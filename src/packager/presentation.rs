@@ -284,6 +284,8 @@ impl Presentation {
         }
         if leads {
             self.follow_forced_cuts(index);
+        } else {
+            self.keep_what_was_announced(index);
         }
         Ok(())
     }

@@ -360,3 +360,70 @@ fn a_publisher_of_nothing_but_discontinuities_fills_no_memory() {
     assert!(window.listed_segments().len() <= 48, "{} are listed", window.listed_segments().len());
     assert!(window.segments.len() <= 96, "{} are kept", window.segments.len());
 }
+
+/// An access unit that lasts until after the others' cut ends the segment of its own track. DASH clients were told of the next one by then.
+#[test]
+fn sound_that_falls_silent_over_a_cut_keeps_to_what_was_announced() {
+    for silent in [9_500..11_500, 9_990..10_400, 11_800..12_300] {
+        let mut simulation = Simulation::new(Config::default());
+        let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+        let scale = Timescale::new(48_000).expect("not zero");
+        let (mut frame, mut said) = (0_i64, std::collections::BTreeMap::new());
+        for picture in 0..400_i64 {
+            let dts = picture * 3_600;
+            simulation.push(video, dts, dts, picture % 50 == 0, 900, Timescale::NINETY_KHZ);
+            while frame * 1_024 * 90_000 < (dts + 3_600) * 48_000 {
+                if !silent.contains(&(frame * 1_024 / 48)) {
+                    simulation.push(audio, frame * 1_024, frame * 1_024, true, 90, scale);
+                }
+                frame += 1;
+            }
+            let catalog = simulation.catalog.as_ref();
+            let shares = catalog.and_then(|catalog| catalog.periods.last()).map(|last| &last.renditions[..]);
+            let share = shares.unwrap_or_default().iter().find(|share| share.id == AUDIO);
+            if let Some(announced) = share.and_then(|share| share.announced) {
+                said.insert(announced.msn, (announced.start, announced.duration));
+            }
+        }
+        assert!(said.len() > 3, "the stream is regular");
+        for segment in &simulation.windows[&AUDIO].segments {
+            let told = (segment.presentation_start, segment.dash_duration());
+            assert_eq!(told, *said.get(&segment.msn).unwrap_or(&told), "segment {} of {silent:?}", segment.msn);
+        }
+    }
+}
+
+/// One track begins a timeline of its own while another is far ahead: the dates of neither jump without a discontinuity (which every window is
+/// held to).
+#[test]
+fn a_new_format_while_sound_is_far_ahead_moves_its_dates_in_small_steps() {
+    let mut simulation = Simulation::new(Config::default());
+    let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+    let scale = Timescale::new(48_000).expect("not zero");
+    let picture = |simulation: &mut Simulation, dts: i64, key: bool| {
+        simulation.push(video, dts, dts, key, 900, Timescale::NINETY_KHZ);
+    };
+    picture(&mut simulation, 0, true);
+    simulation.push(audio, 117_600, 117_600, true, 90, scale);
+    simulation.presentation.set_track(video, video_track()).expect("a good track");
+    picture(&mut simulation, 3_000, true);
+    picture(&mut simulation, 65_100, false);
+    simulation.push(audio, 118_624, 118_624, true, 90, scale);
+    simulation.finish();
+    let sound = &simulation.windows[&AUDIO].segments;
+    assert!(sound.len() > 2 && sound.iter().any(|segment| segment.is_gap()));
+}
+
+/// 215 ms are no whole number of ticks of 44.1 kHz, and a last part that is cut short is as long as it may be (which every window is held to).
+#[test]
+fn no_part_is_longer_than_the_part_target_by_a_fraction_of_a_tick() {
+    let mut simulation = Simulation::new(Config::default());
+    let audio = simulation.add(mp3_track(44_100));
+    let scale = Timescale::new(44_100).expect("not zero");
+    for dts in [0, 109_000, 218_400] {
+        simulation.push(audio, dts, dts, true, 90, scale);
+    }
+    simulation.outage(4_953_000, 1);
+    let last = simulation.windows[&AUDIO].segments.iter().rev().find(|segment| !segment.is_gap()).expect("media");
+    assert_eq!((last.parts[0].duration, last.parts_listed), (9_481, true));
+}

@@ -30,6 +30,9 @@ use crate::media::{AccessUnit, Kind, MediaTime, Timescale, WallTime};
 
 /// The least that the last access unit before an interruption lasts, however soon that came.
 const SHORTEST_LAST: Duration = Duration::from_millis(20);
+/// Most that the dates of a track move from one segment to the next without a discontinuity, microseconds. Where another track has begun a timeline of
+/// its own and this one has not, it follows in such steps. Spec: RFC 8216bis §6.2.1 (below a second).
+const MOST_DATE_STEP_MICROS: i64 = 900_000;
 
 /// What the presentation says of a segment that begins.
 #[derive(Debug, Clone, Copy)]
@@ -104,8 +107,7 @@ impl Segmenter {
         let scale = rendition.init.track.timescale;
         let config = &rendition.config;
         let target = scale.ticks(config.target_duration);
-        let limits =
-            Limits { part: scale.ticks(config.part_target), target, segment: target + i64::from(scale.hz()) / 2 };
+        let limits = Limits { part: config.part_ticks(scale), target, segment: target + i64::from(scale.hz()) / 2 };
         Self {
             limits,
             segments: Segments::new(Retention::new(config, limits.segment, scale)),
@@ -243,6 +245,21 @@ impl Segmenter {
         self.held = Some(unit);
     }
 
+    /// DASH clients were told of the segment in the making, which has begun by itself: what they were told stands. Returns where it really begins
+    /// on the presentation timeline, ticks; `None` where `announced` is of another segment, or known.
+    pub(super) fn announce(&mut self, announced: Announced) -> Option<i64> {
+        let msn = self.open_msn;
+        let opening = self.opening.as_mut().filter(|opening| opening.announced.is_none() && announced.msn == msn)?;
+        opening.announced = Some(announced);
+        if let Some(open) = &mut self.open {
+            (open.presentation_start, open.announced) = (announced.start, Some(announced.duration));
+        }
+        let held = self.held.as_ref().map(|held| held.dts);
+        let gathered = Some(self.part.start()).filter(|_| !self.part.is_empty());
+        let begins = self.open.as_ref().map(|open| open.start).or(gathered).or(held)?;
+        Some(begins.saturating_add(self.reordering))
+    }
+
     /// Uses another init from the next segment on.
     pub(super) fn set_init(&mut self, init: Arc<Init>) {
         self.segments.forget_samples();
@@ -309,6 +326,7 @@ impl Segmenter {
         let end =
             until.clamp(start.saturating_add(1), start.saturating_add(self.limits.segment.saturating_sub(1).max(1)));
         let presentation_start = start.saturating_add(self.reordering);
+        let opening = self.dated(opening);
         let before = self.discontinuities.replace(opening.discontinuity_sequence);
         self.segments.push(Arc::new(Segment {
             msn: self.open_msn,
@@ -375,8 +393,25 @@ impl Segmenter {
         self.opening = self.opening.map(|opening| Opening { clock_offset, announced: None, ..opening });
     }
 
+    /// `opening`, with the date that the segment may have.
+    fn dated(&self, opening: Opening) -> Opening {
+        let last = self.segments.all().last();
+        let Some(last) = last.filter(|last| last.discontinuity_sequence == opening.discontinuity_sequence) else {
+            return opening;
+        };
+        let before =
+            last.date.micros().saturating_sub(self.date(last.start.saturating_add(self.reordering), 0).micros());
+        let least = before.saturating_sub(MOST_DATE_STEP_MICROS);
+        let clock_offset = opening.clock_offset.clamp(least, before.saturating_add(MOST_DATE_STEP_MICROS));
+        Opening { clock_offset, ..opening }
+    }
+
     fn end_part(&mut self) {
-        let Some(opening) = self.opening.filter(|_| !self.part.is_empty()) else { return };
+        let Some(mut opening) = self.opening.filter(|_| !self.part.is_empty()) else { return };
+        if self.open.is_none() {
+            opening = self.dated(opening);
+            self.opening = Some(opening);
+        }
         let gathered = std::mem::take(&mut self.part);
         let start = gathered.start();
         let presented = start.saturating_add(self.reordering);

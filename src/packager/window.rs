@@ -136,6 +136,6 @@ impl Window {
     /// How many parts playlists list for `segment` where it is a gap, else 0.
     pub fn gap_parts(&self, segment: &Segment) -> usize {
         let scale = segment.init.track.timescale;
-        segment.gap_parts(scale.ticks(self.rendition.config.part_target)).len()
+        segment.gap_parts(self.rendition.config.part_ticks(scale)).len()
     }
 }

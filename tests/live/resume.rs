@@ -1,9 +1,11 @@
 //! What viewers have of a publisher or a server that goes away: gaps, the same numbers when it is back, and an honest end when it is not.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::common::http;
 use super::common::media::Source;
+use super::common::process::Process;
 use super::common::publisher::Publisher;
 use super::common::server::{Server, media_playlists};
 use super::common::wait_for;
@@ -281,4 +283,33 @@ fn a_blocked_request_is_answered_when_the_server_stops() {
     let answer = blocked.join().expect("no panic").expect("an answer, not a lost connection");
     assert!(answer.status == 200 || answer.status == 503 && answer.header("retry-after").is_some(), "{answer:?}");
     drop(publisher);
+}
+
+/// A window is good once, so whatever can go wrong at a start must do so before it is taken up, or put it down again.
+#[test]
+fn a_start_that_fails_costs_no_window() {
+    let mut server = Server::resuming("30s");
+    let publisher = Publisher::ffmpeg_looping(&server.publish_url("show"), &Source::default());
+    server.wait_live("show", 2);
+    let video = rendition(&server, "/v0/");
+    server.stop();
+    publisher.cut();
+    let data = server.data().join("data");
+    let fails = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rillcast"));
+        command.arg("serve").args(arguments).current_dir(&data).env("RILLCAST__DATA_DIR", &data);
+        for listener in ["EDGE__HTTP", "EDGE__HTTPS", "INGEST__RTMP__LISTEN", "TELEMETRY__LISTEN"] {
+            command.env(format!("RILLCAST__{listener}"), "127.0.0.1:0");
+        }
+        let mut process = Process::start("a start that fails", &mut command);
+        assert!(!process.wait(PATIENCE).success(), "{}", process.log());
+    };
+    let keys = data.join("keys.json");
+    std::fs::write(&keys, "{ what an editor left").expect("the folder is writable");
+    fails(&[]);
+    std::fs::remove_file(&keys).expect("it is there");
+    fails(&["--ports-file", "/no/such/folder/ports.json"]);
+    server.start_again();
+    assert_eq!(server.get(&video).status, 200, "{}", server.log());
+    assert_eq!(server.stream("show").map(|stream| stream["state"].clone()), Some("waiting".into()));
 }

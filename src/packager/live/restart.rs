@@ -22,8 +22,8 @@ use super::life::Life;
 use super::{PublishError, PublisherInfo, Registry, Stream};
 use crate::media::wall_clock::now;
 use crate::media::{StreamName, WallTime};
-use crate::packager::Presentation;
 use crate::packager::saved::{self, Header, MAX_HEADER_BYTES, PublisherState, Refused};
+use crate::packager::{Config, Presentation};
 
 /// What files are named after the stream's name.
 const SUFFIX: &str = ".window";
@@ -43,16 +43,20 @@ pub struct Shelf {
 /// Why a stream does not go on.
 #[derive(Debug, thiserror::Error)]
 enum NotResumed {
-    #[error("its file {0}")]
+    #[error("of its file: {0}")]
     File(#[from] Refused),
     #[error("its file cannot be read: {0}")]
     Disk(#[from] io::Error),
+    #[error("its file cannot be removed, and a file is good once: {0}")]
+    Stays(io::Error),
     #[error("its file is larger than packager.max_bytes and ingest.resume_max_bytes allow")]
     TooLarge,
     #[error("ingest.resume_window is over")]
     TooLate,
     #[error("its file is an old one: the numbers in it have been used since")]
     Stale,
+    #[error("sequence numbers cannot be reserved: {0}")]
+    Numbers(io::Error),
     #[error(transparent)]
     Publish(#[from] PublishError),
 }
@@ -83,8 +87,9 @@ impl Shelf {
     /// The files there are, by stream. What is no file of ours is left out.
     fn files(&self) -> Vec<(StreamName, PathBuf)> {
         let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let is_folder = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
         let mut found = Vec::new();
-        for app in entries(&self.folder) {
+        for app in entries(&self.folder).filter(is_folder) {
             for file in entries(&app.path()) {
                 let (app, name) = (app.file_name(), file.file_name());
                 let name = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
@@ -192,7 +197,7 @@ impl Registry {
     /// publishers are let in.
     pub fn take_up(self: &Arc<Self>, shelf: &Shelf) {
         let mut room = shelf.max_bytes;
-        if !self.limits.resume_window.is_zero() {
+        if !self.limits.resume_window.is_zero() && shelf.max_bytes > 0 {
             for (name, path) in shelf.files() {
                 match self.take_up_one(&name, &path, &mut room) {
                     Ok(left) => tracing::info!(stream = %name, ?left, "goes on after the restart"),
@@ -217,7 +222,7 @@ impl Registry {
         let read =
             std::fs::File::open(path).and_then(|opened| opened.take(most.saturating_add(1)).read_to_end(&mut file));
         // Before anything is made of it: it must not be found again by a start after a crash.
-        std::fs::remove_file(path)?;
+        std::fs::remove_file(path).map_err(NotResumed::Stays)?;
         read?;
         if file.len() as u64 > most {
             return Err(NotResumed::TooLarge);
@@ -227,7 +232,9 @@ impl Registry {
         if header.stream != name.to_string() {
             return Err(Refused::Wrong("it is of another stream").into());
         }
-        if header.config != *self.config {
+        // What may be kept shows in no playlist, and can change.
+        let Config { max_bytes, max_total_bytes, .. } = *self.config;
+        if (Config { max_bytes, max_total_bytes, ..header.config }) != *self.config {
             return Err(Refused::Config.into());
         }
         let now = now();
@@ -248,7 +255,7 @@ impl Registry {
             return Err(Refused::Wrong("its clock and its date are far apart").into());
         }
         let next = presentation.next_sequence();
-        let (first, reservation) = self.sequences.reserve(name).map_err(PublishError::from)?;
+        let (first, reservation) = self.sequences.reserve(name).map_err(NotResumed::Numbers)?;
         if (first.media, first.discontinuity) != (next.media, next.discontinuity + 1) {
             return Err(NotResumed::Stale);
         }

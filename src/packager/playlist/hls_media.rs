@@ -4,7 +4,6 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::media::{Kind, RenditionId, Timescale};
 use crate::packager::{Segment, Window};
@@ -60,7 +59,7 @@ fn write(text: &mut String, window: &Window, reports: &[Report], delta: bool) ->
         open_segment(text, segment, &mut init)?;
         if behind <= near_edge {
             parts(text, segment, scale)?;
-            gap_parts(text, segment, scale, config.part_target)?;
+            gap_parts(text, segment, scale, config.part_ticks(scale))?;
         }
         if segment.is_gap() {
             writeln!(text, "#EXT-X-GAP")?;
@@ -159,8 +158,8 @@ fn parts(text: &mut String, segment: &Segment, scale: Timescale) -> std::fmt::Re
 
 /// Parts that nobody is to load. They have names apart from the numbers of real parts, so that a part that was hinted at before the gap is the first
 /// one behind it.
-fn gap_parts(text: &mut String, segment: &Segment, scale: Timescale, target: Duration) -> std::fmt::Result {
-    for (index, duration) in segment.gap_parts(scale.ticks(target)).enumerate() {
+fn gap_parts(text: &mut String, segment: &Segment, scale: Timescale, target: i64) -> std::fmt::Result {
+    for (index, duration) in segment.gap_parts(target).enumerate() {
         let duration = decimal(scale.seconds(duration));
         writeln!(text, "#EXT-X-PART:DURATION={duration},URI=\"gap{}-{index}.m4s\",GAP=YES", segment.msn)?;
     }

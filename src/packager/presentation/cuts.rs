@@ -163,6 +163,19 @@ impl Presentation {
             self.cuts.pop_front();
         }
         self.cuts.push_back(Cut { msn: self.next.media, time, opening, announced });
+        (0..self.tracks.len()).for_each(|index| self.keep_what_was_announced(index));
+    }
+
+    /// A track that began its segment by itself, where its own media made it, keeps to what DASH clients were told of that segment, and the period
+    /// ends with it.
+    pub(super) fn keep_what_was_announced(&mut self, index: usize) {
+        let Some(entry) = self.tracks.get_mut(index).filter(|_| self.leader != Some(index)) else { return };
+        let (id, msn) = (entry.segmenter.rendition().id, entry.segmenter.open_msn());
+        let cut = self.cuts.iter().rev().find(|cut| cut.msn <= msn).filter(|cut| cut.msn == msn);
+        let begins = cut.and_then(|cut| cut.announced(id)).and_then(|announced| entry.segmenter.announce(announced));
+        if let (Some(begins), Some(periods)) = (begins, &mut self.periods) {
+            periods.follower_begins(id, begins);
+        }
     }
 
     pub(super) fn begin_in_periods(

@@ -256,8 +256,9 @@ impl Presentation {
             let due = entry.segmenter.open_msn() + 1;
             let end = self.cuts.iter().find(|cut| cut.msn >= due).map_or(time, |cut| cut.time);
             let until = end.in_scale(entry.segmenter.timescale()).saturating_sub(entry.segmenter.reordering());
-            let cut = self.cuts.iter().rev().find(|cut| cut.msn < due);
-            gap(entry, until, clock_offset, cut.map_or(0, |cut| cut.opening.discontinuity_sequence));
+            let cut = self.cuts.iter().rev().find(|cut| cut.msn < due).map(|cut| cut.opening);
+            let (theirs, offset) = cut.map_or((0, clock_offset), |cut| (cut.discontinuity_sequence, cut.clock_offset));
+            gap(entry, until, offset, theirs);
         }
     }
 

@@ -195,6 +195,28 @@ fn no_number_in_a_well_made_file_does_harm() {
     assert!(taken > 100 && refused > 1_000, "{taken} {refused}");
 }
 
+/// The segments of the first track from the second one on begin later.
+fn shift(state: &mut State, ticks: i64) {
+    let line = state.tracks[0].line.as_mut().expect("media");
+    line.segments.iter_mut().skip(1).for_each(|segment| segment.start += ticks);
+    line.idle += ticks;
+}
+
+/// The number before the first segment of a playlist would be less than nothing.
+#[test]
+fn a_discontinuity_that_was_never_counted_is_refused() {
+    let good = small().file();
+    let (header, payload) = read(&good).expect("a good file");
+    let mut state = header.presentation.clone();
+    for track in &mut state.tracks {
+        let line = track.line.as_mut().expect("media");
+        (line.segments[0].discontinuity, line.discontinuity_sequence) = (true, 0);
+        line.segments.iter_mut().for_each(|segment| segment.discontinuity_sequence = 0);
+    }
+    let refused = Presentation::restore(&state, payload, Arc::new(Config::default()));
+    assert_eq!(refused.err(), Some(Refused::Wrong("discontinuities are counted wrongly")));
+}
+
 #[test]
 fn what_contradicts_itself_is_refused_in_words() {
     let good = small().file();
@@ -221,6 +243,10 @@ fn what_contradicts_itself_is_refused_in_words() {
         (&|state| state.periods.push(state.periods[0].clone()), "periods are not in order"),
         (&|state| state.tracks[0].line.as_mut().expect("media").listed = 99, "segments are missing"),
         (&|state| state.tracks[0].line.as_mut().expect("media").segments[1].start = 0, "overlap"),
+        (&|state| state.tracks[0].line.as_mut().expect("media").segments[1].discontinuity = true, "counted wrongly"),
+        (&|state| shift(state, 1), "time is missing"),
+        (&|state| state.tracks[1].line.as_mut().expect("media").segments[0].parts[0].0 += 1, "as long as its parts"),
+        (&|state| state.tracks[1].line.as_mut().expect("media").segments[0].duration = 1 << 30, "too long"),
         (&|state| state.tracks[0].line.as_mut().expect("media").next_part = 0, "what follows began before"),
         (&|state| state.tracks[0].inits[0].language = "\" onload=".into(), "a language is none"),
         (&|state| state.tracks[0].inits[0].format = FormatState::H264(vec![1, 2, 3]), "configuration is broken"),

@@ -57,6 +57,7 @@ impl Segmenter {
         if line.reordering != 0 {
             length(line.reordering)?;
         }
+        let new = Self::new(rendition, msn);
         let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(line.segments.len());
         let (mut next_part, mut end) = (0, i64::MIN);
         for (msn, state) in (first..).zip(&line.segments) {
@@ -71,6 +72,7 @@ impl Segmenter {
             if segment.start < end {
                 return Err(Refused::Wrong("segments overlap"));
             }
+            new.check_rules(&segment, segments.last())?;
             end = segment.start + segment.duration;
             segments.push(Arc::new(segment));
         }
@@ -91,7 +93,6 @@ impl Segmenter {
             return Err(Refused::Wrong("a duration is impossible"));
         }
         let discontinuity_sequence = number(line.discontinuity_sequence)?;
-        let new = Self::new(rendition, msn);
         Ok(Self {
             reordering: line.reordering,
             last_duration: length(line.last_duration)?,
@@ -104,5 +105,26 @@ impl Segmenter {
             version: number(line.version)?,
             ..new
         })
+    }
+
+    /// Whether playlists may list `segment` behind `before`.
+    fn check_rules(&self, segment: &Segment, before: Option<&Arc<Segment>>) -> Result<(), Refused> {
+        let (sequence, counted) = (segment.discontinuity_sequence, u64::from(segment.discontinuity));
+        let right = before.map_or(sequence >= counted, |before| sequence == before.discontinuity_sequence + counted);
+        if !right {
+            return Err(Refused::Wrong("discontinuities are counted wrongly"));
+        }
+        if !segment.discontinuity && before.is_some_and(|before| before.start + before.duration != segment.start) {
+            return Err(Refused::Wrong("time is missing between segments"));
+        }
+        let parts = || segment.parts.iter().map(|part| part.duration);
+        let too_long = parts().any(|part| part > self.limits.part) && segment.parts_listed;
+        if too_long || segment.duration >= self.limits.segment {
+            return Err(Refused::Wrong("a segment or a part is too long"));
+        }
+        if !segment.is_gap() && parts().sum::<i64>() != segment.duration {
+            return Err(Refused::Wrong("a segment is not as long as its parts"));
+        }
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use super::{audio_track, video_track};
 use crate::media::{AccessUnit, Epoch, Kind, RenditionId, Slab, Timescale, Track, WallTime};
 use crate::packager::playlist::hls_media;
 use crate::packager::presentation::{Changes, Presentation, Sequence};
+use crate::packager::rules::assert_periods_are_kept;
 pub(crate) use crate::packager::rules::{assert_history_is_kept, assert_parts_are_long_enough, assert_rules};
 use crate::packager::saved;
 use crate::packager::{Catalog, Config, Segment, Window};
@@ -144,6 +145,9 @@ impl Simulation {
             assert_eq!(bytes, self.windows.values().map(kept).sum::<usize>(), "bytes are counted as they come and go");
         }
         if let Some(catalog) = catalog {
+            if let Some(before) = &self.catalog {
+                assert_periods_are_kept(before, &catalog);
+            }
             self.catalog = Some(catalog);
         }
     }

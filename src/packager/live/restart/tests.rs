@@ -184,10 +184,11 @@ async fn what_is_wrong_with_a_file_costs_its_stream_the_epoch_and_nothing_else()
         ("[packager] has changed", packaging, WINDOW, 1 << 30),
         ("nothing is waited for", Config::default(), Duration::ZERO, 1 << 30),
         ("it is too old", Config::default(), Duration::from_micros(1), 1 << 30),
-        ("it is too large", Config { max_bytes: bytesize::ByteSize::mib(64), ..Config::default() }, WINDOW, 0),
+        ("nothing is to be kept", Config::default(), WINDOW, 0),
+        ("it is too large", Config { max_bytes: bytesize::ByteSize::mib(64), ..Config::default() }, WINDOW, 1),
     ] {
         put(&good, "live/me.window");
-        if max_bytes == 0 {
+        if max_bytes == 1 {
             put(&[0; 3 << 20], "live/me.window");
         }
         let run = Run::start_with(folder.path(), config, window, max_bytes);
@@ -200,6 +201,26 @@ async fn what_is_wrong_with_a_file_costs_its_stream_the_epoch_and_nothing_else()
     assert!(run.registry.streams().is_empty());
     let publisher = run.publish(8).await;
     assert!(publisher.stream().epoch() > epoch);
+    drop((run, publisher));
+    // What lies elsewhere is left alone.
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::write(elsewhere.path().join("me.window"), &good).unwrap();
+    std::fs::create_dir_all(folder.path().join("resume")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("resume/live")).unwrap();
+    assert!(Run::start(folder.path()).registry.streams().is_empty());
+    assert!(elsewhere.path().join("me.window").exists() && !folder.path().join("resume").exists());
+}
+
+#[tokio::test]
+async fn another_limit_on_memory_costs_viewers_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = Run::start(folder.path());
+    let publisher = run.publish(20).await;
+    let epoch = publisher.stream().epoch();
+    run.stop(Some(publisher)).await;
+    let config = Config { max_bytes: bytesize::ByteSize::mib(1), ..Config::default() };
+    let run = Run::start_with(folder.path(), config, WINDOW, 1 << 30);
+    assert_eq!(run.window().expect("it goes on").rendition.epoch, epoch);
 }
 
 #[tokio::test]
