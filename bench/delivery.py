@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 
 import rtmp
 from ingest import Publishers, next_query, parse_parts
-from servers import Nginx, Rillcast, fetch, media
+from servers import Nginx, Rillcast, fetch, media, wait_for
 
 
 class Pair:
@@ -62,6 +62,25 @@ def wrk(server, path, connections, seconds):
     return requests / used, (percentile[50], percentile[99])
 
 
+def alone(kind, seconds, segment=None):
+    """Latency (p50, p99) in milliseconds of a segment on one keep-alive connection, while the server serves a publisher too and nothing else runs on its
+    core; and the segment. nginx is given the one that Rillcast served."""
+    with kind() as server, Publishers(server, 1, 3600, media(2050), "probe"):
+        if kind is Rillcast:
+            video, _ = server.playlists("probe")
+            time.sleep(12)
+            path = re.findall(r"^[^#\s].*\.m4s$", fetch(server.http_port, video)[1].decode(), re.M)[-1]
+            path = urljoin(video, path)
+            segment = fetch(server.http_port, path)[1]
+        else:
+            path = "/segment.m4s"
+            (server.files / path[1:]).write_bytes(segment)
+            wait_for("the stream", 20, lambda: server.live("probe"))
+            time.sleep(12)
+        _, latency = wrk(server, path, 1, seconds)
+        return latency, segment
+
+
 def h2load(server, path, connections, seconds):
     """The same over HTTP/2 and TLS 1.3, without the latency."""
     url = f"https://127.0.0.1:{server.https_port}{path}"
@@ -74,51 +93,61 @@ def h2load(server, path, connections, seconds):
     return done / used
 
 
+def first_bytes_of(poll, expected):
+    """When each of these descriptors had something to read. Between the first and the last it looks without sleeping: a thousand machines would not
+    have to be woken one after the other by the server."""
+    arrived, end = [], time.monotonic() + 5
+    while expected:
+        events = poll.poll(0 if arrived else 5)
+        now = time.monotonic()
+        for descriptor, _ in events:
+            if descriptor in expected:
+                expected.remove(descriptor)
+                arrived.append(now)
+        if now > end:
+            raise SystemExit("bench: waiting viewers were not answered in 5 s")
+    return arrived
+
+
+def read_answer(viewer):
+    data = b""
+    while True:
+        data += viewer.recv(1 << 18)
+        head, found, body = data.partition(b"\r\n\r\n")
+        if found and len(body) >= int(re.search(rb"content-length: (\d+)", head, re.I)[1]):
+            return body.decode()
+
+
 def waiting(count, seconds):
     """Milliseconds from the last byte of the access unit that makes a part's end known to the first byte at each of `count` waiting viewers."""
     source = media(2500)
     tags = [tag for tag in rtmp.video_and_audio(source.read_bytes()) if not rtmp.is_header(tag)]
     with Rillcast() as server, Publishers(server, 1, seconds + 8, source, "probe") as publisher:
         path, _ = server.playlists("probe")
-        first_bytes, bodies = [], {}
+        rounds, bodies = [], {}
         poll, viewers = select.epoll(), {}
         for _ in range(count):
             viewer = socket.create_connection(("127.0.0.1", server.http_port))
             viewer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             viewers[viewer.fileno()] = viewer
-            poll.register(viewer.fileno(), select.EPOLLIN)
+            # Told once of each answer, so that answers can be timed first and read later: reading is the viewers' time, not the server's.
+            poll.register(viewer.fileno(), select.EPOLLIN | select.EPOLLET)
         text = fetch(server.http_port, path)[1].decode()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             request = f"GET {path}{next_query(text)} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
             for viewer in viewers.values():
                 viewer.sendall(request)
-            expected, heads = dict.fromkeys(viewers, None), {}
-            arrived = []
-            while expected:
-                events = poll.poll(5)
-                # Before the batch is read: reading it is the viewer's time, not the server's.
-                now = time.monotonic()
-                if not events:
-                    raise SystemExit("bench: waiting viewers were not answered in 5 s")
-                for descriptor, _ in events:
-                    data = viewers[descriptor].recv(1 << 18)
-                    if descriptor not in heads:
-                        arrived.append(now)
-                        heads[descriptor] = b""
-                    heads[descriptor] += data
-                    head, found, body = heads[descriptor].partition(b"\r\n\r\n")
-                    if found and len(body) >= int(re.search(rb"content-length: (\d+)", head, re.I)[1]):
-                        expected.pop(descriptor, None)
-                        text = body.decode()
+            arrived = first_bytes_of(poll, set(viewers))
+            text = [read_answer(viewer) for viewer in viewers.values()][-1]
             part = urljoin(path, parse_parts(text)[-1])
-            first_bytes.append((part, arrived))
+            rounds.append((part, arrived))
             if part not in bodies:
                 bodies[part] = fetch(server.http_port, part)[1]
         sent = publisher.end()["sent"]
     pictures = [(at, tags[index].payload[5:]) for at, kind, index in sent if kind == rtmp.VIDEO]
     delays = []
-    for part, arrived in first_bytes[3:]:
+    for part, arrived in rounds[3:]:
         last = next((number for number, (_, payload) in enumerate(pictures) if bodies[part].endswith(payload)), None)
         if last is None or last + 1 >= len(pictures):
             continue

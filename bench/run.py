@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures Rillcast beside Debian's nginx (with its RTMP module where publishers are concerned), in turns, on this machine.
 
-    bench/run.py [--rounds 5] [--only ROW[,ROW…]] [--json FILE]         rows: cpu, memory, idle, carry, fetchable, waiting, delivery
+    bench/run.py [--rounds 5] [--only ROW[,ROW…]] [--json FILE]         rows: cpu, memory, idle, carry, fetchable, waiting, delivery, alone
 
 The server has one core, the load another. What counts is the processor time of the server, not the time on the wall, since machines are
 shared: what is compared is measured one right after the other, each line is the median of the rounds' ratios, and the bar stands beside it.
@@ -98,18 +98,20 @@ def rows_of_delivery(rounds):
             ours, peer, ratio, size = rates(pair, rounds, what, load)
             gigabits = [f"{8 * size * rate / 1e9:.1f} Gb/cpu s" for rate in (ours, peer)]
             say(f"{what} of {size // 1024} KiB, {words}", *gigabits, ratio, f"at least {bar}", ratio >= bar)
-        rows = []
-        for number in range(rounds):
-            path, copy, _ = pair.targets("segment", f"alone-{number}")
-            _, ours = delivery.wrk(pair.rillcast, path, 1, 3)
-            _, peer = delivery.wrk(pair.nginx, copy, 1, 3)
-            rows.append((*ours, *peer, ours[0] / peer[0], ours[1] / peer[1]))
-        ours50, ours99, peer50, peer99, ratio50, ratio99 = medians(rows)
-        for words, ours, peer, ratio in (("p50", ours50, peer50, ratio50), ("p99", ours99, peer99, ratio99)):
-            say(f"segment on one keep-alive connection, {words}", f"{ours:.2f} ms", f"{peer:.2f} ms", ratio, "at most 1.1", ratio <= 1.1)
 
 
-ROWS = {"cpu": cpu, "memory": memory, "idle": idle, "carry": carry, "fetchable": fetchable, "waiting": waiting, "delivery": rows_of_delivery}
+def alone(rounds):
+    rows = []
+    for _ in range(rounds):
+        ours, segment = delivery.alone(Rillcast, 12)
+        peer, _ = delivery.alone(Nginx, 12, segment)
+        rows.append((*ours, *peer, ours[0] / peer[0], ours[1] / peer[1]))
+    ours50, ours99, peer50, peer99, ratio50, ratio99 = medians(rows)
+    for words, ours, peer, ratio in (("p50", ours50, peer50, ratio50), ("p99", ours99, peer99, ratio99)):
+        say(f"segment on one keep-alive connection, {words}", f"{ours:.2f} ms", f"{peer:.2f} ms", ratio, "at most 1.1", ratio <= 1.1)
+
+
+ROWS = {"cpu": cpu, "memory": memory, "idle": idle, "carry": carry, "fetchable": fetchable, "waiting": waiting, "delivery": rows_of_delivery, "alone": alone}
 
 
 def main():

@@ -90,8 +90,7 @@ impl Command {
 
 /// As many threads as there are cores. With one, tasks run in the thread that waits for them, which wakes up for less.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    let alone =
-        std::env::var_os("RC_MT").is_none() && std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+    let alone = std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
     let mut builder =
         if alone { tokio::runtime::Builder::new_current_thread() } else { tokio::runtime::Builder::new_multi_thread() };
     builder.enable_all().build()

@@ -7,7 +7,6 @@
 //!                       Watchdog ── looks, and ends ───┘
 //! ```
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -24,11 +23,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tracing::{Instrument, debug};
 
-use super::activity::{Activity, Counted, WaitedFor, Watched};
+use super::activity::{Activity, Watched};
 use super::gather::Gathered;
 use super::http::Shared;
 use super::metrics::Gauged;
 use super::payload::Metered;
+use super::reply::Counting;
 use super::trace;
 use super::watchdog::{Verdict, Watchdog};
 use crate::media::peer::Place;
@@ -88,14 +88,9 @@ async fn drive<S>(
     let mut watchdog = Watchdog::new(Arc::clone(&activity), &edge.config);
     let service = service_fn(|request: Request<Incoming>| {
         let in_flight = activity.begin(request.version());
-        let edge = Arc::clone(edge);
         let span = trace::request(&request);
-        let answer = async move {
-            let response = edge.handle(peer, request).await;
-            let waited = response.extensions().get::<WaitedFor>().copied();
-            Ok::<_, Infallible>(response.map(|body| Counted::new(body, in_flight, waited)))
-        };
-        answer.instrument(span)
+        let reply = span.in_scope(|| edge.handle(peer, request));
+        Counting::new(reply, in_flight).instrument(span)
     });
     let socket = Metered::new(socket, Arc::clone(&activity));
     let mut connection = std::pin::pin!(shared.protocol.serve_connection(TokioIo::new(socket), service));
@@ -120,7 +115,8 @@ async fn drive<S>(
                 }
                 return;
             }
-            () = shared.kill.cancelled() => return,
+            // Stopping comes before killing, so that one of the two is enough to wait for.
+            () = shared.kill.cancelled(), if draining => return,
             () = edge.stop.cancelled(), if !draining => {
                 draining = true;
                 watchdog.set_draining();

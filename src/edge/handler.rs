@@ -16,15 +16,14 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 use super::access::MayWatch;
-use super::activity::WaitedFor;
 use super::body::{Body, BoxError, Boxed};
 use super::config::Config;
 use super::metrics::{Kind, Metrics};
 use super::mpd::Mpds;
 use super::pages::Pages;
+use super::reply::{Answer, Question, Reply};
 use super::respond::{self, Caching};
 use super::route::{self, Object, Route, RouteError};
-use super::trace;
 use super::viewers::{self, Viewers};
 use crate::media::peer::Places;
 use crate::media::{StreamName, wall_clock};
@@ -67,16 +66,14 @@ impl std::fmt::Debug for Edge {
 
 /// What a request was, as far as answering it needs.
 #[derive(Debug)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct Asked {
     /// Where the connection comes from.
     pub(crate) peer: SocketAddr,
     /// What stands for the viewer who asks ([`viewers::identity`]).
     pub(crate) viewer: SocketAddr,
-    pub(crate) headers: &'a http::HeaderMap,
+    pub(crate) headers: http::HeaderMap,
     /// When it came: what a wait is measured from.
     pub(crate) at: tokio::time::Instant,
-    /// Set by whoever waits for a window: since when it has been there.
-    pub(crate) there: &'a OnceLock<Instant>,
 }
 
 impl Edge {
@@ -126,14 +123,14 @@ impl Edge {
         self.metrics.viewers.set(i64::try_from(viewers).unwrap_or(i64::MAX));
     }
 
-    /// Answers `request` of `peer`. Cancel-safe: dropped, it leaves nothing behind.
-    pub async fn handle<B>(&self, peer: SocketAddr, request: Request<B>) -> Response<Body>
+    /// Answers `request` of `peer`. Cancel-safe: dropped, the answer leaves nothing behind.
+    pub fn handle<B>(self: &Arc<Self>, peer: SocketAddr, request: Request<B>) -> Answer
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let (method, version) = (request.method().clone(), request.version());
-        let (at, there) = (tokio::time::Instant::now(), OnceLock::new());
+        let at = tokio::time::Instant::now();
         let (token, path) = match route::signed(request.uri().path()) {
             Some((token, path)) => (Some(token), path),
             None => (None, request.uri().path()),
@@ -145,37 +142,31 @@ impl Edge {
             }
             route => route,
         };
-        let kind = kind(&route);
-        let response = match route {
-            _ if method == Method::OPTIONS => respond::options(),
-            Ok(Route::Api) => self.api(peer, request).await,
+        let question = Question { kind: kind(&route), method: method.clone(), version, at };
+        let reply = match route {
+            _ if method == Method::OPTIONS => respond::options().into(),
+            Ok(Route::Api) => self.api(peer, request),
             _ if method != Method::GET && method != Method::HEAD => {
                 let rule = "this can only be read: GET, HEAD or OPTIONS";
                 let mut refused = respond::problem(StatusCode::METHOD_NOT_ALLOWED, Caching::NoStore, rule);
                 refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
-                refused
+                refused.into()
             }
-            Ok(route) => {
-                let agent = request.headers().get(http::header::USER_AGENT).map(http::HeaderValue::as_bytes);
-                let viewer = viewers::identity(peer, request.version(), agent);
-                let asked = Asked { peer, viewer, headers: request.headers(), at, there: &there };
-                let mut response = match self.may_watch(&route, token, peer) {
-                    Ok(()) => self.answer(route, asked).await,
-                    Err(why) => respond::problem(StatusCode::FORBIDDEN, Caching::NoStore, &why),
-                };
-                if let Some(there) = there.get().filter(|_| response.status().is_success()) {
-                    response.extensions_mut().insert(WaitedFor(*there));
+            Ok(route) => match self.may_watch(&route, token, peer) {
+                Ok(()) => {
+                    let headers = request.into_parts().0.headers;
+                    let agent = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
+                    let viewer = viewers::identity(peer, version, agent);
+                    self.answer(route, Asked { peer, viewer, headers, at })
                 }
-                response
-            }
-            Err(RouteError::NotFound) => not_found("nothing is served under this path"),
+                Err(why) => respond::problem(StatusCode::FORBIDDEN, Caching::NoStore, &why).into(),
+            },
+            Err(RouteError::NotFound) => not_found("nothing is served under this path").into(),
             Err(RouteError::Malformed(rule)) => {
-                respond::problem(StatusCode::BAD_REQUEST, Caching::Seconds(BAD_REQUEST_SECONDS), rule)
+                respond::problem(StatusCode::BAD_REQUEST, Caching::Seconds(BAD_REQUEST_SECONDS), rule).into()
             }
         };
-        self.metrics.answered(kind, response.status(), version);
-        trace::answered(kind, response.status(), at);
-        respond::finish(&method, response)
+        Answer::new(self, question, reply)
     }
 
     fn may_watch(&self, route: &Route, token: Option<&str>, peer: SocketAddr) -> Result<(), String> {
@@ -189,11 +180,11 @@ impl Edge {
         }
     }
 
-    async fn answer(&self, route: Route, asked: Asked<'_>) -> Response<Body> {
-        match route {
-            Route::Index => self.pages.page("index.html", asked.headers),
-            Route::Page(_) => self.pages.page("player.html", asked.headers),
-            Route::Asset(path) => self.pages.asset(&path, asked.headers),
+    fn answer(self: &Arc<Self>, route: Route, asked: Asked) -> Reply {
+        let response = match route {
+            Route::Index => self.pages.page("index.html", &asked.headers),
+            Route::Page(_) => self.pages.page("player.html", &asked.headers),
+            Route::Asset(path) => self.pages.asset(&path, &asked.headers),
             Route::Time => respond::plain(StatusCode::OK, wall_clock::now().rfc3339()),
             Route::Health => respond::plain(StatusCode::OK, "alive\n".into()),
             Route::Ready if self.ready.load(Ordering::Relaxed) && !self.stop.is_cancelled() => {
@@ -209,44 +200,45 @@ impl Edge {
                 None => no_stream(),
             },
             Route::Rendition(path, object) => {
-                let Some(stream) = self.registry.stream(&path.stream) else { return no_stream() };
+                let Some(stream) = self.registry.stream(&path.stream) else { return no_stream().into() };
                 if stream.epoch() != path.epoch {
-                    return not_found("this life of the stream is over; its playlist names the current one");
+                    return not_found("this life of the stream is over; its playlist names the current one").into();
                 }
                 let Some(cell) = stream.window(path.rendition) else {
-                    return not_found("the stream has no such rendition");
+                    return not_found("the stream has no such rendition").into();
                 };
-                match object {
-                    Object::Playlist(directives) => self.playlist(&stream, cell, directives, &asked).await,
-                    Object::Init(number) => self.init(&cell, number, &asked),
-                    Object::Part(number) => self.part(cell, number, &asked).await,
-                    Object::Segment(msn) => self.segment(cell, msn, &asked).await,
-                }
+                return match object {
+                    Object::Playlist(directives) => self.playlist(stream, cell, directives, asked),
+                    Object::Init(number) => self.init(&cell, number, &asked).into(),
+                    Object::Part(number) => self.part(cell, number, asked),
+                    Object::Segment(msn) => self.segment(cell, msn, asked),
+                };
             }
             // Handled before, since the API reads bodies.
             Route::Api => not_found("the API is not served here"),
-        }
+        };
+        response.into()
     }
 
-    /// Not an `async fn`: the boxed future names no type of the service, which the compiler could not prove `Send` in a caller's future.
-    fn api<B>(&self, peer: SocketAddr, request: Request<B>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>>
+    fn api<B>(&self, peer: SocketAddr, request: Request<B>) -> Reply
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let Some(api) = self.api.get().cloned() else {
-            return Box::pin(std::future::ready(not_found("the API is not served here")));
+            return not_found("the API is not served here").into();
         };
         let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         request.extensions_mut().insert(peer);
+        // Boxed by itself, since the compiler could not prove a future `Send` that names the type of the service.
         let answer: Pin<Box<dyn Future<Output = Result<Response<Boxed>, Infallible>> + Send>> =
             Box::pin(api.oneshot(request));
-        Box::pin(async move {
+        Reply::Later(Box::pin(async move {
             let Ok(response) = answer.await;
             let mut response = response.map(Body::Open);
             response.headers_mut().entry(header::CACHE_CONTROL).or_insert(Caching::NoStore.value());
             response
-        })
+        }))
     }
 }
 

@@ -5,16 +5,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
+use rustix::net::sockopt;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::accept::{Pressure, accept};
 use super::config::Config;
+use super::executor::AtOnce;
 use super::handler::Edge;
 use crate::media::peer::Places;
 
@@ -32,8 +34,11 @@ const RECEIVE_WINDOW_BYTES: u32 = 64 * 1024;
 const MAX_PENDING_RESETS: usize = 20;
 /// Streams that a client may make us reset (RUSTSEC-2024-0003 and its kin).
 const MAX_ERROR_RESETS: usize = 128;
-/// A dead HTTP/2 peer is found by a ping after this long.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// A peer that is silent for so long is asked by TCP whether it is still there, this often and so many times. A ping of HTTP/2 would ask the same, and need
+/// a timer and a look at the clock for every request.
+const SILENCE: Duration = Duration::from_secs(20);
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+const PROBES: u32 = 3;
 
 /// Binds `addr`, so that a restart finds the port free and a burst of viewers a long queue.
 ///
@@ -65,7 +70,7 @@ pub(super) struct Shared {
     /// Who answers requests.
     pub(super) edge: Arc<Edge>,
     /// The limits of HTTP/1.1 and HTTP/2.
-    pub(super) protocol: auto::Builder<TokioExecutor>,
+    pub(super) protocol: auto::Builder<AtOnce>,
     /// How many connections there may be, in all and of each address.
     pub(super) places: Arc<Places>,
     pub(super) pressure: Pressure,
@@ -91,6 +96,9 @@ impl Server {
 
     /// Serves `listener` in a task of its own from now on; over TLS where there is an acceptor.
     pub fn listen(&self, listener: TcpListener, tls: Option<TlsAcceptor>) {
+        if let Err(error) = find_dead_peers(&listener) {
+            debug!(%error, "TCP keep-alive was refused");
+        }
         self.listeners.spawn(accept(Arc::clone(&self.shared), listener, tls));
     }
 
@@ -113,8 +121,16 @@ impl Server {
     }
 }
 
-fn protocol(config: &Config) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+/// Has the kernel end connections whose peers have vanished without a word. What is accepted inherits it from its listener.
+fn find_dead_peers(listener: &TcpListener) -> io::Result<()> {
+    sockopt::set_tcp_keepidle(listener, SILENCE)?;
+    sockopt::set_tcp_keepintvl(listener, PROBE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(listener, PROBES)?;
+    Ok(sockopt::set_socket_keepalive(listener, true)?)
+}
+
+fn protocol(config: &Config) -> auto::Builder<AtOnce> {
+    let mut builder = auto::Builder::new(AtOnce);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -132,9 +148,7 @@ fn protocol(config: &Config) -> auto::Builder<TokioExecutor> {
         .max_local_error_reset_streams(MAX_ERROR_RESETS)
         .max_send_buf_size(MAX_SEND_BUFFER_BYTES)
         .initial_stream_window_size(RECEIVE_WINDOW_BYTES)
-        .initial_connection_window_size(RECEIVE_WINDOW_BYTES)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(config.write_timeout);
+        .initial_connection_window_size(RECEIVE_WINDOW_BYTES);
     builder
 }
 

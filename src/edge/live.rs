@@ -2,17 +2,20 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::HeaderValue;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::sync::watch;
 
+use super::activity::WaitedFor;
 use super::blocking::{self, Answer};
 use super::body::Body;
 use super::handler::{Asked, Edge, not_found};
 use super::metrics::Gauged;
+use super::reply::Reply;
 use super::respond::{self, Caching, Facts, M3U8, MPD, urgency};
 use super::route::Directives;
 use super::tail::Tail;
@@ -21,7 +24,7 @@ use crate::media::{Kind, RenditionId};
 use crate::packager::live::Stream;
 use crate::packager::playlist::hls_media::{self, Report};
 use crate::packager::playlist::{dash, hls_multivariant};
-use crate::packager::{Config, Rendition, Window};
+use crate::packager::{Rendition, Window};
 
 /// A rendition's newest window, and what wakes whoever waits for the next.
 type Cell = watch::Receiver<Arc<Window>>;
@@ -74,7 +77,7 @@ impl Unmet {
 
 impl Edge {
     /// `index.m3u8`, once the first segment has shown what rates to name.
-    pub(super) fn multivariant(&self, stream: &Stream, asked: &Asked<'_>) -> Response<Body> {
+    pub(super) fn multivariant(&self, stream: &Stream, asked: &Asked) -> Response<Body> {
         let catalog = Arc::clone(&stream.catalog().borrow());
         let Some(first) = catalog.renditions.first() else {
             return respond::retry(
@@ -86,16 +89,16 @@ impl Edge {
         let facts = Facts {
             content_type: M3U8,
             caching: Caching::targets(1, first.rendition.config.target_duration),
-            etag: format!("{}-mv-{}", catalog.epoch, catalog.published.micros()),
             urgency: Some(urgency::PLAYLIST),
         };
+        let etag = |gzip| respond::etag(format_args!("{}-mv-{}", catalog.epoch, catalog.published.micros()), gzip);
         let render = || hls_multivariant::render(&catalog);
         let text = &catalog.multivariant;
-        respond::text(asked.headers, facts, |gzip| text.coded(gzip, render))
+        respond::text(&asked.headers, &facts, etag, |gzip| text.coded(gzip, render))
     }
 
     /// `manifest.mpd`, once a period can be shown.
-    pub(super) fn mpd(&self, stream: &Stream, asked: &Asked<'_>) -> Response<Body> {
+    pub(super) fn mpd(&self, stream: &Stream, asked: &Asked) -> Response<Body> {
         let catalog = Arc::clone(&stream.catalog().borrow());
         if catalog.periods.is_empty() {
             return respond::retry(
@@ -107,136 +110,132 @@ impl Edge {
         self.viewers.seen(asked.viewer, stream.name(), Instant::now());
         let windows = stream.windows();
         let mpd = self.mpds.get(stream.name(), &catalog, &windows);
-        let facts = Facts { content_type: MPD, caching: NEWEST, etag: mpd.etag, urgency: Some(urgency::PLAYLIST) };
+        let facts = Facts { content_type: MPD, caching: NEWEST, urgency: Some(urgency::PLAYLIST) };
+        let etag = |gzip| respond::etag(format_args!("{}", mpd.etag), gzip);
         let render = || dash::render(&catalog, &windows);
         if mpd.text.plain(render).is_empty() {
             return respond::retry(StatusCode::NOT_FOUND, RETRY, "there is nothing to play over DASH yet");
         }
-        respond::text(asked.headers, facts, |gzip| mpd.text.coded(gzip, render))
+        respond::text(&asked.headers, &facts, etag, |gzip| mpd.text.coded(gzip, render))
     }
 
     /// A media playlist: now, or when what `directives` ask for is there. Spec: RFC 8216bis §6.2.5.
-    pub(super) async fn playlist(
-        &self,
-        stream: &Stream,
-        mut cell: Cell,
+    pub(super) fn playlist(
+        self: &Arc<Self>,
+        stream: Arc<Stream>,
+        cell: Cell,
         directives: Result<Directives, &'static str>,
-        asked: &Asked<'_>,
-    ) -> Response<Body> {
-        let mut window = Arc::clone(&cell.borrow());
+        asked: Asked,
+    ) -> Reply {
+        let window = Arc::clone(&cell.borrow());
         let target = window.rendition.config.target_duration;
         let bad = |rule| respond::problem(StatusCode::BAD_REQUEST, Caching::targets(REFUSED, target), rule);
         let directives = match directives {
             Ok(directives) => directives,
-            Err(rule) => return bad(rule),
+            Err(rule) => return bad(rule).into(),
         };
-        self.count_viewer(stream, window.rendition.id, asked);
+        self.count_viewer(&stream, window.rendition.id, &asked);
         match blocking::decide(&window, &directives) {
-            Answer::Now => {}
-            Answer::BadRequest(rule) => return bad(rule),
+            Answer::Now => playlist_of(&stream, &window, directives, &asked.headers).into(),
+            Answer::BadRequest(rule) => bad(rule).into(),
             Answer::Wait => {
-                let listed = |window: &Window| blocking::decide(window, &directives) == Answer::Now;
-                window = match self.hold(&mut cell, asked, &window.rendition.config, listed).await {
-                    Ok(window) => window,
-                    Err(unmet) => return unmet.response(),
-                };
+                let listed = move |window: &Window| blocking::decide(window, &directives) == Answer::Now;
+                self.later(cell, asked, target, listed, move |window, _, headers| match window {
+                    Ok(window) => playlist_of(&stream, window, directives, headers),
+                    Err(unmet) => unmet.response(),
+                })
             }
         }
-        let blocked = directives.msn.is_some();
-        let facts = Facts {
-            content_type: M3U8,
-            caching: if blocked { Caching::targets(BLOCKING_PLAYLIST, target) } else { NEWEST },
-            etag: format!("{}-{}{}", Tag(&window.rendition), window.version, if directives.skip { "d" } else { "" }),
-            urgency: Some(urgency::PLAYLIST),
-        };
-        let text = if directives.skip { &window.rendered.delta } else { &window.rendered.full };
-        let render = || hls_media::render(&window, &reports(stream, window.rendition.id), directives.skip);
-        respond::text(asked.headers, facts, |gzip| text.coded(gzip, render))
     }
 
     /// `init-K.mp4`, as long as a segment that is kept needs it.
-    pub(super) fn init(&self, cell: &Cell, number: u32, asked: &Asked<'_>) -> Response<Body> {
+    pub(super) fn init(&self, cell: &Cell, number: u32, asked: &Asked) -> Response<Body> {
         let window = Arc::clone(&cell.borrow());
         let Some(init) = window.init(number) else { return not_found("no segment that is kept needs this init") };
-        let facts =
-            Facts { urgency: Some(urgency::INIT), ..media_facts(&window.rendition, format_args!("init{number}")) };
-        respond::media(asked.headers, facts, init.bytes.len() as u64, std::iter::once(init.bytes.clone()))
+        let facts = Facts { urgency: Some(urgency::INIT), ..media_facts(&window.rendition) };
+        let etag = media_etag(&window.rendition, format_args!("init{number}"));
+        respond::media(&asked.headers, &facts, etag, init.bytes.len() as u64, std::iter::once(init.bytes.clone()))
     }
 
     /// `pN.m4s`: one that is kept, or the next, which is waited for.
-    pub(super) async fn part(&self, mut cell: Cell, number: u64, asked: &Asked<'_>) -> Response<Body> {
-        let mut window = Arc::clone(&cell.borrow());
+    pub(super) fn part(self: &Arc<Self>, cell: Cell, number: u64, asked: Asked) -> Reply {
+        let window = Arc::clone(&cell.borrow());
         // The next part's name was given away by EXT-X-PRELOAD-HINT: whoever asks for it early gets it the moment it is whole
         // (RFC 8216bis §6.2.6).
         let hinted = number == window.next_part && !window.ended;
-        if hinted {
-            let decided = |window: &Window| window.next_part > number || window.ended;
-            window = match self.hold(&mut cell, asked, &window.rendition.config, decided).await {
-                Ok(window) => window,
-                Err(Unmet::TooLong | Unmet::Gone) => return never_came(),
-                Err(unmet) => return unmet.response(),
-            };
+        if !hinted {
+            let part = part_of(&window, number, &asked.headers);
+            return part.unwrap_or_else(|| not_found("no such part is kept, or named as the next")).into();
         }
-        match window.part(number) {
-            Some(part) => {
-                let facts = media_facts(&window.rendition, format_args!("p{number}"));
-                respond::media(asked.headers, facts, part.len() as u64, part.slices())
-            }
-            None if hinted => never_came(),
-            None => not_found("no such part is kept, or named as the next"),
-        }
+        let decided = move |window: &Window| window.next_part > number || window.ended;
+        let target = window.rendition.config.target_duration;
+        self.later(cell, asked, target, decided, move |window, _, headers| match window {
+            Ok(window) => part_of(window, number, headers).unwrap_or_else(never_came),
+            Err(Unmet::TooLong | Unmet::Gone) => never_came(),
+            Err(unmet) => unmet.response(),
+        })
     }
 
     /// `sMSN.m4s`: one that is kept, whole; the open one, as it grows; or the one behind that, which is waited for.
-    pub(super) async fn segment(&self, mut cell: Cell, msn: u64, asked: &Asked<'_>) -> Response<Body> {
-        let mut window = Arc::clone(&cell.borrow());
+    pub(super) fn segment(self: &Arc<Self>, cell: Cell, msn: u64, asked: Asked) -> Reply {
+        let window = Arc::clone(&cell.borrow());
         let ahead = msn.checked_sub(window.open_msn);
         let near = matches!(ahead, Some(0 | 1)) && !window.ended && !window.waiting;
-        if near && window.segment(msn).is_none() {
-            let begun = |window: &Window| {
-                window.segment(msn).is_some() || window.is_complete(msn) || window.ended || window.waiting
-            };
-            window = match self.hold(&mut cell, asked, &window.rendition.config, begun).await {
-                Ok(window) => window,
-                Err(Unmet::TooLong | Unmet::Gone) => return never_came(),
-                Err(unmet) => return unmet.response(),
-            };
+        if !near || window.segment(msn).is_some() {
+            let segment = segment_of(&window, cell, msn, &asked.headers);
+            return segment.unwrap_or_else(|| not_found("no such segment is kept, or about to begin")).into();
         }
-        let facts = media_facts(&window.rendition, format_args!("s{msn}"));
-        match window.segment(msn) {
-            Some(segment) if segment.is_gap() => not_found("nothing was published then: the playlist says EXT-X-GAP"),
-            Some(segment) if window.is_complete(msn) || window.ended => {
-                respond::media(asked.headers, facts, segment.len() as u64, segment.slices())
+        let begun = move |window: &Window| {
+            window.segment(msn).is_some() || window.is_complete(msn) || window.ended || window.waiting
+        };
+        let target = window.rendition.config.target_duration;
+        self.later(cell, asked, target, begun, move |window, cell, headers| match window {
+            Ok(window) => segment_of(window, cell, msn, headers).unwrap_or_else(never_came),
+            Err(Unmet::TooLong | Unmet::Gone) => never_came(),
+            Err(unmet) => unmet.response(),
+        })
+    }
+
+    /// What `answer` makes of the window that meets `met`, when there is one, or of the reason why there is none.
+    fn later(
+        self: &Arc<Self>,
+        mut cell: Cell,
+        asked: Asked,
+        target: Duration,
+        met: impl Fn(&Window) -> bool + Send + 'static,
+        answer: impl FnOnce(Result<&Window, Unmet>, Cell, &HeaderMap) -> Response<Body> + Send + 'static,
+    ) -> Reply {
+        let edge = Arc::clone(self);
+        Reply::Later(Box::pin(async move {
+            match edge.hold(&mut cell, &asked, target, met).await {
+                Ok(window) => {
+                    let mut response = answer(Ok(&window), cell, &asked.headers);
+                    if let Some(there) = window.published.get().filter(|_| response.status().is_success()) {
+                        response.extensions_mut().insert(WaitedFor(*there));
+                    }
+                    response
+                }
+                Err(unmet) => answer(Err(unmet), cell, &asked.headers),
             }
-            // A part at a time, as they are made: LL-DASH.
-            Some(_) => respond::growing(&facts, Body::Open(Tail::new(msn, cell).boxed_unsync())),
-            None if near => never_came(),
-            None => not_found("no such segment is kept, or about to begin"),
-        }
+        }))
     }
 
     /// Holds a request until `met`, and gives the window that meets it.
     async fn hold(
         &self,
         cell: &mut Cell,
-        asked: &Asked<'_>,
-        config: &Config,
+        asked: &Asked,
+        target: Duration,
         met: impl Fn(&Window) -> bool,
     ) -> Result<Arc<Window>, Unmet> {
         let _place = self.place_to_wait(asked.peer.ip())?;
         let _counted = Gauged::one(&self.metrics.waiting);
-        let deadline = asked.at + config.target_duration * LONGEST_WAIT;
-        let changed = async { cell.wait_for(|window| met(window)).await.map(|window| Arc::clone(&window)) };
+        let deadline = asked.at + target * LONGEST_WAIT;
+        let changed = async move { cell.wait_for(move |window| met(window)).await.map(|window| Arc::clone(&window)) };
         tokio::select! {
             // What is there is given out even to late comers.
             biased;
-            window = changed => {
-                let window = window.map_err(|_| Unmet::Gone)?;
-                if let Some(there) = window.published.get() {
-                    let _ = asked.there.set(*there);
-                }
-                Ok(window)
-            }
+            window = changed => window.map_err(|_| Unmet::Gone),
             () = self.stop.cancelled() => Err(Unmet::Stopping),
             () = tokio::time::sleep_until(deadline) => Err(Unmet::TooLong),
         }
@@ -255,12 +254,53 @@ impl Edge {
     }
 
     /// A viewer follows one video playlist, or an audio one where there is no video; the others would count it twice.
-    fn count_viewer(&self, stream: &Stream, id: RenditionId, asked: &Asked<'_>) {
+    fn count_viewer(&self, stream: &Stream, id: RenditionId, asked: &Asked) {
         let leading = id.kind == Kind::Video || stream.window(RenditionId { kind: Kind::Video, index: 0 }).is_none();
         if leading {
-            self.viewers.seen(asked.viewer, stream.name(), Instant::now());
+            self.viewers.seen(asked.viewer, stream.name(), asked.at.into_std());
         }
     }
+}
+
+/// A media playlist, whole or as a delta update, as `window` has it.
+fn playlist_of(stream: &Stream, window: &Window, directives: Directives, headers: &HeaderMap) -> Response<Body> {
+    let Directives { msn, skip, .. } = directives;
+    let target = window.rendition.config.target_duration;
+    let facts = Facts {
+        content_type: M3U8,
+        // One that was asked for by its number will not be another.
+        caching: if msn.is_some() { Caching::targets(BLOCKING_PLAYLIST, target) } else { NEWEST },
+        urgency: Some(urgency::PLAYLIST),
+    };
+    let text = if skip { &window.rendered.delta } else { &window.rendered.full };
+    let name = |gzip| {
+        let delta = if skip { "d" } else { "" };
+        respond::etag(format_args!("{}-{}{delta}", Tag(&window.rendition), window.version), gzip)
+    };
+    let render = || hls_media::render(window, &reports(stream, window.rendition.id), skip);
+    respond::text(headers, &facts, |gzip| text.tag(gzip, || name(gzip)), |gzip| text.coded(gzip, render))
+}
+
+fn part_of(window: &Window, number: u64, headers: &HeaderMap) -> Option<Response<Body>> {
+    let part = window.part(number)?;
+    let etag = media_etag(&window.rendition, format_args!("p{number}"));
+    Some(respond::media(headers, &media_facts(&window.rendition), etag, part.len() as u64, part.slices()))
+}
+
+/// A segment, whole or as it grows in `cell`, of which `window` is the newest.
+fn segment_of(window: &Window, cell: Cell, msn: u64, headers: &HeaderMap) -> Option<Response<Body>> {
+    let segment = window.segment(msn)?;
+    if segment.is_gap() {
+        return Some(not_found("nothing was published then: the playlist says EXT-X-GAP"));
+    }
+    let facts = media_facts(&window.rendition);
+    let etag = media_etag(&window.rendition, format_args!("s{msn}"));
+    Some(if window.is_complete(msn) || window.ended {
+        respond::media(headers, &facts, etag, segment.len() as u64, segment.slices())
+    } else {
+        // A part at a time, as they are made: LL-DASH.
+        respond::growing(&facts, etag, Body::Open(Tail::new(msn, cell).boxed_unsync()))
+    })
 }
 
 /// 404 for a name that was given away and then never used: it must not outlive the second in which it might be.
@@ -277,17 +317,16 @@ impl std::fmt::Display for Tag<'_> {
     }
 }
 
-fn media_facts(rendition: &Rendition, file: std::fmt::Arguments<'_>) -> Facts {
+fn media_etag(rendition: &Rendition, file: std::fmt::Arguments<'_>) -> Bytes {
+    respond::etag(format_args!("{}-{file}", Tag(rendition)), false)
+}
+
+fn media_facts(rendition: &Rendition) -> Facts {
     let (content_type, urgency) = match rendition.id.kind {
         Kind::Video => ("video/mp4", urgency::VIDEO),
         Kind::Audio => ("audio/mp4", urgency::AUDIO),
     };
-    Facts {
-        content_type: HeaderValue::from_static(content_type),
-        caching: Caching::Immutable,
-        etag: format!("{}-{file}", Tag(rendition)),
-        urgency: Some(urgency),
-    }
+    Facts { content_type: HeaderValue::from_static(content_type), caching: Caching::Immutable, urgency: Some(urgency) }
 }
 
 /// Where all other renditions are. Spec: RFC 8216bis §4.4.5.4, Appendix B.1.

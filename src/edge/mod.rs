@@ -6,6 +6,7 @@
 //!   connection                        one of them, from its handshake to its end
 //!     activity, payload, watchdog     what it does, and when that is too little or too much
 //!     gather                          what it writes, in full TLS records
+//!     executor                        where requests of HTTP/2 are answered
 //!        │ request
 //!        ▼
 //!   handler ── route (pure) ──► live ── blocking (pure) ──► window, catalog of the packager
@@ -15,6 +16,7 @@
 //!        └──► the API, a tower service that the app puts in
 //!        │
 //!        ▼ response
+//!   reply: there, or to come
 //!   respond: caching, CORS, errors ── negotiate (pure): coding, ranges, conditions ── body: slices by reference
 //!
 //!   admin   metrics and health on a listener of their own
@@ -41,6 +43,8 @@ pub mod admin;
 #[cfg(feature = "server")]
 mod connection;
 #[cfg(feature = "server")]
+mod executor;
+#[cfg(feature = "server")]
 mod gather;
 #[cfg(feature = "server")]
 pub mod handler;
@@ -56,6 +60,8 @@ mod mpd;
 mod pages;
 #[cfg(feature = "server")]
 mod payload;
+#[cfg(feature = "server")]
+mod reply;
 #[cfg(feature = "server")]
 mod respond;
 #[cfg(feature = "server")]
@@ -75,3 +81,5 @@ pub use config::Config;
 pub use handler::{Api, Edge};
 #[cfg(feature = "server")]
 pub use metrics::Metrics;
+#[cfg(feature = "server")]
+pub use reply::Answer;

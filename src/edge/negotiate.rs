@@ -47,16 +47,17 @@ pub fn accepts_gzip(headers: &HeaderMap) -> bool {
 }
 
 /// Whether the client has `etag` (a strong one, with its quotes) already. Spec: RFC 9110 §13.1.2.
-pub fn is_cached(headers: &HeaderMap, etag: &str) -> bool {
-    elements(headers, IF_NONE_MATCH).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+pub fn is_cached(headers: &HeaderMap, etag: impl AsRef<[u8]>) -> bool {
+    let same = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag.as_ref();
+    elements(headers, IF_NONE_MATCH).any(|tag| tag == "*" || same(tag))
 }
 
 /// What is wanted of a body of `len` bytes whose strong tag is `etag`. Several ranges get the whole, which RFC 9110 §14.2 allows and
 /// which makes range bombs cheap.
-pub fn extent(headers: &HeaderMap, etag: &str, len: u64) -> Extent {
+pub fn extent(headers: &HeaderMap, etag: impl AsRef<[u8]>, len: u64) -> Extent {
     let Some(range) = headers.get(RANGE).and_then(|value| value.to_str().ok()) else { return Extent::Whole };
     // If-Range holds one strong tag, or a date; nothing of ours has a Last-Modified date to agree with.
-    if headers.get(IF_RANGE).is_some_and(|tag| tag.as_bytes() != etag.as_bytes()) {
+    if headers.get(IF_RANGE).is_some_and(|tag| tag.as_bytes() != etag.as_ref()) {
         return Extent::Whole;
     }
     single_range(range, len).unwrap_or(Extent::Whole)

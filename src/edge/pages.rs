@@ -113,10 +113,10 @@ impl File {
         let facts = Facts {
             content_type: HeaderValue::from_static(self.content_type),
             caching: Caching::NoCache,
-            etag: self.etag.clone(),
             urgency: None,
         };
-        respond::text(headers, facts, |compressed| {
+        let etag = |gzip| respond::etag(format_args!("{}", self.etag), gzip);
+        respond::text(headers, &facts, etag, |compressed| {
             if compressed {
                 self.gzip.get_or_init(|| gzip(&self.plain, flate2::Compression::best())).clone()
             } else {

@@ -125,7 +125,7 @@ pub fn parse(path: &str, query: Option<&str>) -> Result<Route, RouteError> {
     if !rest.bytes().all(legal) {
         return Err(RouteError::Malformed("a path may hold only letters, digits, '.', '_', '~', '-' and slashes"));
     }
-    if rest.split('/').any(|element| matches!(element, "" | "." | "..")) {
+    if rest.as_bytes().split(|b| *b == b'/').any(|element| matches!(element, b"" | b"." | b"..")) {
         return Err(RouteError::Malformed("a path has no empty elements and no '.' or '..'"));
     }
     match rest {

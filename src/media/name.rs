@@ -151,9 +151,12 @@ impl fmt::Display for Epoch {
 impl FromStr for Epoch {
     type Err = ();
     fn from_str(text: &str) -> Result<Self, ()> {
-        let epoch = u64::from_str_radix(text, 36).map(Self).map_err(|_| ())?;
         // One spelling only, so that a cache holds one copy.
-        if epoch.to_string() == text { Ok(epoch) } else { Err(()) }
+        let legal = text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
+        if !legal || has_leading_zero(text) {
+            return Err(());
+        }
+        u64::from_str_radix(text, 36).map(Self).map_err(|_| ())
     }
 }
 
@@ -184,9 +187,15 @@ impl FromStr for RenditionId {
             (_, Some(digits)) => (Kind::Audio, digits),
             _ => return Err(()),
         };
-        let id = Self { kind, index: digits.parse().map_err(|_| ())? };
-        if id.to_string() == text { Ok(id) } else { Err(()) }
+        if !digits.bytes().all(|b| b.is_ascii_digit()) || has_leading_zero(digits) {
+            return Err(());
+        }
+        Ok(Self { kind, index: digits.parse().map_err(|_| ())? })
     }
+}
+
+fn has_leading_zero(digits: &str) -> bool {
+    digits.len() > 1 && digits.starts_with('0')
 }
 
 #[cfg(test)]
@@ -232,7 +241,7 @@ mod tests {
         assert_eq!(epoch.to_string().parse(), Ok(epoch));
         assert_eq!(Epoch(0).to_string(), "0");
         assert_eq!(Epoch(u64::MAX).to_string().parse(), Ok(Epoch(u64::MAX)));
-        for bad in ["", "-1", "+1", "01", "A", "zzzzzzzzzzzzzz"] {
+        for bad in ["", "-1", "+1", "01", "00", "A", "é", "zzzzzzzzzzzzzz"] {
             assert!(bad.parse::<Epoch>().is_err(), "{bad}");
         }
         assert_eq!("v0".parse(), Ok(RenditionId { kind: Kind::Video, index: 0 }));

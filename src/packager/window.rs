@@ -51,12 +51,20 @@ pub struct Rendered {
 pub struct Text {
     plain: OnceLock<Bytes>,
     gzip: OnceLock<Bytes>,
+    /// What tells it from all other texts, plain and gzip-coded.
+    tags: [OnceLock<Bytes>; 2],
 }
 
 impl Text {
     /// The text, rendered by the first caller while others wait.
     pub fn plain(&self, render: impl FnOnce() -> String) -> Bytes {
         self.plain.get_or_init(|| Bytes::from(render())).clone()
+    }
+
+    /// Its entity tag, gzip-coded or not, made by the first caller.
+    pub fn tag(&self, gzip: bool, make: impl FnOnce() -> Bytes) -> Bytes {
+        let [plain, coded] = &self.tags;
+        if gzip { coded } else { plain }.get_or_init(make).clone()
     }
 
     /// The text, gzip-coded or not.

@@ -55,6 +55,21 @@ fn client() -> reqwest::ClientBuilder {
 }
 
 #[tokio::test]
+async fn vanished_peers_are_found() {
+    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    find_dead_peers(&listener).expect("the kernel knows these options");
+    let _client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+    let (accepted, _) = listener.accept().await.expect("accepted");
+    let settings = (
+        sockopt::socket_keepalive(&accepted),
+        sockopt::tcp_keepidle(&accepted),
+        sockopt::tcp_keepintvl(&accepted),
+        sockopt::tcp_keepcnt(&accepted),
+    );
+    assert_eq!(settings, (Ok(true), Ok(SILENCE), Ok(PROBE_INTERVAL), Ok(PROBES)));
+}
+
+#[tokio::test]
 async fn one_path_is_served_over_every_protocol() {
     let running = start(Config::default());
     let (http, https) = (running.http, running.https);

@@ -127,7 +127,7 @@ impl Session {
     fn unpublish(&mut self, now: Instant, named: u32) -> Result<(), Error> {
         let State::Publishing { connect, stream_id } = &self.state else { return Ok(()) };
         let (connect, stream_id) = (connect.clone(), *stream_id);
-        tracing::trace!(named, stream_id, "unpublish");
+        tracing::debug!(named, stream_id, "unpublish");
         self.drain_intake();
         let repairs = self.intake.take_repairs();
         self.intake = Intake::continuing(repairs);
