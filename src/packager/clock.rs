@@ -11,7 +11,7 @@ use crate::media::WallTime;
 /// So much earlier or later than dated the quickest media may come before dates follow: neither jitter nor a slow start shows then.
 const BAND_MICROS: i64 = 60_000;
 /// Steps are this part of the media since the last one, more than any clock is off,
-const PACE: i64 = 256;
+const PACE: i64 = 64;
 /// or this part of what is missing,
 const SHARE: i64 = 8;
 /// and never larger, microseconds. Spec: RFC 8216bis §6.2.1 allows an overlap below one second.
