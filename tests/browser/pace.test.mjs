@@ -76,7 +76,7 @@ test("however bad, there is an end to it", () => {
 test("speeds stay where nobody hears them", () => {
   const pace = new Pace();
   assert.equal(pace.rate(0.04), 1);
-  assert.equal(pace.rate(10), 1.1);
+  assert.equal(pace.rate(10), 1.15);
   assert.equal(pace.rate(-10), 0.92);
   assert.ok(pace.rate(0.02) > 1, "a correction goes on until it is done");
   assert.equal(pace.rate(0.01), 1);
