@@ -7,7 +7,9 @@ use std::time::Duration;
 use rillcast::media::codec::{aac, h264};
 use rillcast::media::{AccessUnit, Epoch, Format, Kind, RenditionId, Slab, Timescale, Track, WallTime};
 use rillcast::packager::presentation::{Presentation, Sequence};
-use rillcast::packager::rules::{assert_history_is_kept, assert_long_enough, assert_periods_are_kept, assert_rules_behind};
+use rillcast::packager::rules::{
+    assert_history_is_kept, assert_long_enough, assert_periods_are_kept, assert_rules_behind,
+};
 use rillcast::packager::saved;
 use rillcast::packager::{Catalog, Config, Window};
 
