@@ -98,6 +98,12 @@ impl Window {
         self.listed_segments().first().map_or(self.open_msn, |segment| segment.msn)
     }
 
+    /// EXT-X-DISCONTINUITY-SEQUENCE: the number that held before the first listed segment's own tag.
+    pub fn discontinuity_sequence(&self) -> u64 {
+        let first = self.listed_segments().first().or(self.open.as_ref());
+        first.map_or(0, |first| first.discontinuity_sequence - u64::from(first.discontinuity))
+    }
+
     /// The segment numbered `msn`, complete or open.
     pub fn segment(&self, msn: u64) -> Option<&Arc<Segment>> {
         if let Some(open) = self.open.as_ref().filter(|open| open.msn == msn) {

@@ -83,9 +83,6 @@ fn header(text: &mut String, window: &Window, skipped: usize) -> std::fmt::Resul
         0 => VERSION,
         _ => VERSION_SKIP,
     };
-    let first = segments.first().or(window.open.as_ref());
-    // The number that held before the first segment's own tag.
-    let discontinuities = first.map_or(0, |first| first.discontinuity_sequence - u64::from(first.discontinuity));
     writeln!(text, "#EXTM3U")?;
     writeln!(text, "#EXT-X-VERSION:{version}")?;
     writeln!(text, "#EXT-X-TARGETDURATION:{}", config.target_duration.as_secs())?;
@@ -98,7 +95,7 @@ fn header(text: &mut String, window: &Window, skipped: usize) -> std::fmt::Resul
     )?;
     writeln!(text, "#EXT-X-PART-INF:PART-TARGET={}", decimal(config.part_target.as_secs_f64()))?;
     writeln!(text, "#EXT-X-MEDIA-SEQUENCE:{}", window.media_sequence())?;
-    writeln!(text, "#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}")?;
+    writeln!(text, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", window.discontinuity_sequence())?;
     if skipped > 0 {
         writeln!(text, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}")?;
     }
