@@ -36,6 +36,9 @@ pub const MAX_PERIODS: usize = 256;
 
 /// Segments of the first period that it is held back for: when a third begins, it has shown whether it is regular, or it is not.
 const UNDECIDED_SEGMENTS: u64 = 2;
+/// The same of a period behind an interruption: when its first segment is complete, there is something to show, and it is known whether the stream is
+/// as regular as before.
+const UNDECIDED_SEGMENTS_AGAIN: u64 = 1;
 
 /// The leader's segment begins.
 #[derive(Debug)]
@@ -74,8 +77,8 @@ pub struct Periods {
     zero: WallTime,
     next_id: u64,
     list: VecDeque<Period>,
-    /// The period at the back of `list` is the first of all and is not shown before it is known what kind it is.
-    pending: bool,
+    /// The period at the back of `list` continues nothing, and is not shown before it is known what kind it is, or so many segments are complete.
+    pending: Option<u64>,
     /// The period at the back of `list`, while it goes on.
     current: Option<Current>,
     regularity: Regularity,
@@ -127,16 +130,17 @@ impl Periods {
             zero,
             next_id: first_id,
             list: VecDeque::new(),
-            pending: false,
+            pending: None,
             current: None,
             regularity: Regularity::default(),
         }
     }
 
-    /// Periods of before, all of them closed, none shown for the first time. The next one is numbered past the last.
-    pub fn taken_up(zero: WallTime, list: Vec<Period>) -> Self {
+    /// Periods of before, all of them closed, none shown for the first time. The next one is numbered past the last. `regular` is what the
+    /// leader's segments last lasted, in its ticks, if they were regular.
+    pub fn taken_up(zero: WallTime, list: Vec<Period>, regular: Option<i64>) -> Self {
         let next_id = list.last().map_or(0, |last| last.id + 1);
-        Self { list: list.into(), ..Self::new(zero, next_id) }
+        Self { list: list.into(), regularity: Regularity::remembering(regular), ..Self::new(zero, next_id) }
     }
 
     /// The leader's segment begins; to be called before any rendition has a part of it. Returns where the segment is predicted to end when
@@ -187,8 +191,8 @@ impl Periods {
         // A segment that was begun but holds nothing does not exist; its number is free for the next one.
         let end_msn = if at > current.begun { current.msn + 1 } else { current.msn };
         self.close(at.micros().saturating_sub(current.anchor.micros()), end_msn);
-        self.pending = false;
-        self.regularity.forget();
+        self.pending = None;
+        self.regularity.interrupt();
     }
 
     /// All segments before `first_kept_msn` have left the windows, and with them the periods that hold no other.
@@ -200,7 +204,7 @@ impl Periods {
 
     /// [`Catalog::periods`](super::Catalog::periods): what may be shown, oldest first.
     pub fn snapshot(&self) -> Vec<Period> {
-        self.list.iter().take(self.list.len() - usize::from(self.pending)).cloned().collect()
+        self.list.iter().take(self.list.len() - usize::from(self.pending.is_some())).cloned().collect()
     }
 
     /// Whether, and why, a new period begins here.
@@ -224,7 +228,7 @@ impl Periods {
         }
         if !period.low_latency {
             // The first period may still become what it should have been from its start.
-            return (self.regularity.is_regular() && !self.pending).then_some(Border::Addressing);
+            return (self.regularity.is_regular() && self.pending.is_none()).then_some(Border::Addressing);
         }
         let said = period.renditions.first().and_then(|leader| leader.announced).map(|announced| announced.end());
         let missed = said.is_none_or(|said| begin.start.ticks.saturating_sub(said).saturating_abs() > tolerance);
@@ -239,16 +243,14 @@ impl Periods {
     /// The segment belongs to the period that goes on.
     fn carry_on(&mut self) {
         let begun = self.current.as_ref().map_or(0, |current| current.count);
-        if !self.pending {
-            return;
-        }
+        let Some(undecided) = self.pending else { return };
         if self.regularity.is_regular() {
-            self.pending = false;
+            self.pending = None;
             if let Some(period) = self.list.back_mut() {
                 period.low_latency = true;
             }
-        } else if begun >= UNDECIDED_SEGMENTS {
-            self.pending = false;
+        } else if begun >= undecided {
+            self.pending = None;
         }
     }
 
@@ -257,7 +259,8 @@ impl Periods {
         let date_micros = begin.date.micros_since(self.zero).max(0);
         let first_ever = self.list.is_empty();
         let start_micros = self.leave(begin, border, date_micros);
-        self.pending = first_ever;
+        let undecided = if first_ever { UNDECIDED_SEGMENTS } else { UNDECIDED_SEGMENTS_AGAIN };
+        self.pending = (border == Border::Fresh).then_some(undecided);
         self.list.push_back(Period {
             id: self.next_id,
             start_micros,

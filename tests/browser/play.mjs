@@ -102,7 +102,7 @@ try {
       stalls: stalls.length, stall_ms: Math.round(stalls.reduce((sum, stall) => sum + (stall.ms ?? 0), 0)), stall_list: watched.stalls,
       still_list: watched.stills.filter((still) => settled(still.at)), now_ms: last?.at ?? 0,
       played_s: first ? +(last.time - first.time).toFixed(3) : 0, wall_s: first ? +((last.at - first.at) / 1000).toFixed(3) : 0,
-      muted: last?.muted ?? null, paused: last?.paused ?? null,
+      muted: last?.muted ?? null, paused: last?.paused ?? null, ended: last?.ended ?? null,
       drawn_ms: quantiles(watched.drawn.filter(([at]) => settled(at)).map(([, latency]) => latency)), unreadable: watched.unreadable, last_drawn_ms: watched.drawn.at(-1)?.[1] ?? null,
       own_s: quantiles(samples.map((sample) => sample.own)), ahead_s: quantiles(samples.map((sample) => sample.ahead)), rate: quantiles(samples.map((sample) => sample.rate)),
       errors: watched.errors, ...network,

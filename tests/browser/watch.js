@@ -72,7 +72,7 @@
       const ahead = buffered.length ? buffered.end(buffered.length - 1) - video.currentTime : 0;
       let own = null;
       try { own = window.ownLatency?.() ?? (Number(document.getElementById("stage")?.dataset.latency) || null); } catch { /* The player is not ready to say. */ }
-      watched.samples.push({ at: Math.round(performance.now()), time: video.currentTime, ahead, rate: video.playbackRate, own, paused: video.paused, muted: video.muted });
+      watched.samples.push({ at: Math.round(performance.now()), time: video.currentTime, ahead, rate: video.playbackRate, own, paused: video.paused, ended: video.ended, muted: video.muted });
       if (watched.samples.length > 5000) watched.samples.shift();
     }, 250);
   }

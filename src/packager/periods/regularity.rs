@@ -25,20 +25,31 @@ pub(super) struct Regularity {
     hits: u32,
     /// What the next segment is expected to last.
     expected: i64,
+    /// What segments lasted before the timeline was interrupted, until the first one behind that has been seen.
+    before: Option<i64>,
 }
 
 impl Default for Regularity {
     fn default() -> Self {
-        Self { begun: None, last: None, run: 0, run_start: 0, proof: FIRST_PROOF, hits: 0, expected: 0 }
+        Self { begun: None, last: None, run: 0, run_start: 0, proof: FIRST_PROOF, hits: 0, expected: 0, before: None }
     }
 }
 
 impl Regularity {
+    /// Of a stream whose segments lasted so long, where they were regular, before it was interrupted.
+    pub(super) fn remembering(before: Option<i64>) -> Self {
+        Self { before, ..Self::default() }
+    }
+
     /// The newest segment ends at `at`, where the next one begins.
     pub(super) fn segment_ends(&mut self, at: i64, independent: bool, tolerance: i64) {
         let Some(begun) = self.begun.filter(|_| independent) else { return self.restart(at, independent) };
         let length = at.saturating_sub(begun);
-        if self.last.is_some_and(|last| length.saturating_sub(last).saturating_abs() <= tolerance) {
+        let as_before = |before: i64| length.saturating_sub(before).saturating_abs() <= tolerance;
+        if self.before.take().is_some_and(as_before) {
+            // The encoder is regular still, or another one that is set up alike: what was proved need not be proved again.
+            (self.run, self.run_start) = (self.proof, at.saturating_sub(length.saturating_mul(self.proof.into())));
+        } else if self.last.is_some_and(|last| length.saturating_sub(last).saturating_abs() <= tolerance) {
             self.run = self.run.saturating_add(1);
         } else {
             (self.run, self.run_start) = (1, begun);
@@ -51,12 +62,15 @@ impl Regularity {
 
     /// A segment begins that does not continue the one before, or not with a key frame.
     pub(super) fn restart(&mut self, at: i64, independent: bool) {
-        self.forget();
         self.begun = independent.then_some(at);
+        (self.last, self.run) = (None, 0);
     }
 
-    /// Nothing is known of what comes next.
-    pub(super) fn forget(&mut self) {
+    /// The timeline breaks off. What comes next is likely to be as regular as what was, and counts as such once one segment has shown it.
+    pub(super) fn interrupt(&mut self) {
+        if self.is_regular() {
+            self.before = Some(self.expected);
+        }
         (self.begun, self.last, self.run) = (None, None, 0);
     }
 

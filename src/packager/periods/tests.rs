@@ -129,10 +129,50 @@ fn an_outage_closes_the_period_and_the_next_begins_on_resume() {
     assert_eq!((closed[0].duration_micros, closed[0].renditions[0].end_msn), (Some(5_000_000), Some(3)));
     show.late_micros = 20_000_000;
     show.cut(5 * SECOND, true, true);
+    assert_eq!(
+        show.periods.snapshot().len(),
+        1,
+        "there is nothing to show of the next one before its first segment is complete"
+    );
+    show.cuts(seconds(&[8]));
     let periods = show.periods.snapshot();
     assert_eq!(periods[0], closed[0], "what is closed does not change");
     assert_eq!((periods[1].id, periods[1].start_micros, periods[1].connected), (1, 25_000_000, false));
     assert_eq!(periods[1].renditions[0].offset, 5 * SECOND);
+}
+
+#[test]
+fn behind_an_outage_one_segment_of_the_usual_length_is_proof_enough() {
+    for (back, next) in [(7, true), (8, false)] {
+        let mut show = av();
+        show.cuts(seconds(&[0, 2, 4]));
+        show.stop(5 * SECOND);
+        show.late_micros = 20_000_000;
+        show.cut(5 * SECOND, true, true);
+        let predicted = show.cut(back * SECOND, true, false);
+        assert_eq!(kinds(&show), [true, next], "a segment of {} s", back - 5);
+        assert_eq!(predicted.is_some(), next);
+        assert!(predicted.is_none_or(|at| at.ticks == (back + 2) * SECOND), "{predicted:?}");
+    }
+}
+
+#[test]
+fn a_publisher_that_drops_again_and_again_is_remembered_until_it_shows_otherwise() {
+    let mut show = av();
+    show.cuts(seconds(&[0, 2, 4]));
+    show.stop(5 * SECOND);
+    show.cut(5 * SECOND, true, true);
+    show.stop(6 * SECOND);
+    show.cut(6 * SECOND, true, true);
+    show.cuts(seconds(&[8]));
+    assert_eq!(kinds(&show), [true, false, true]);
+    show.stop(9 * SECOND);
+    show.cut(9 * SECOND, true, true);
+    show.cuts(seconds(&[12]));
+    show.stop(13 * SECOND);
+    show.cut(13 * SECOND, true, true);
+    show.cuts(seconds(&[15]));
+    assert_eq!(kinds(&show), [true, false, true, false, false]);
 }
 
 #[test]
@@ -185,6 +225,7 @@ fn what_the_caller_never_retires_is_bounded() {
             renditions,
         });
     }
+    periods.end(MediaTime::new(1_000 * SECOND, Timescale::NINETY_KHZ));
     let held = periods.snapshot();
     assert_eq!((held.len(), held.last().map(|period| period.id)), (MAX_PERIODS, Some(1_006)));
 }
@@ -225,8 +266,9 @@ proptest! {
                     closed.push(period.clone());
                 }
             }
-            if let Some(last) = periods.last() {
-                prop_assert_eq!(predicted.is_some(), last.low_latency);
+            let going = periods.last().filter(|last| last.duration_micros.is_none());
+            prop_assert_eq!(predicted.is_some(), going.is_some_and(|last| last.low_latency));
+            if let Some(last) = going {
                 let announced: Vec<_> = last.renditions.iter().map(|rendition| rendition.announced).collect();
                 prop_assert!(announced.iter().all(|a| a.is_some() == last.low_latency));
                 for (rendition, announced) in last.renditions.iter().zip(&announced) {

@@ -76,6 +76,7 @@ impl Presentation {
             return Err(Refused::Wrong("periods are not in order"));
         }
         let start = WallTime::from_micros(start);
+        let regular = regular_length(&periods, &tracks);
         let presentation = Self {
             most: config.max_bytes,
             config,
@@ -86,7 +87,7 @@ impl Presentation {
             waiting_since: None,
             clock: Clock::at(offset),
             cuts: VecDeque::new(),
-            periods: Some(Periods::taken_up(start, periods)),
+            periods: Some(Periods::taken_up(start, periods, regular)),
             first: None,
             next,
             start,
@@ -175,6 +176,16 @@ impl Entry {
         };
         Ok((entry, inits))
     }
+}
+
+/// What the leader's newest whole segment lasted, in its ticks, where such were announced.
+fn regular_length(periods: &[Period], tracks: &[Entry]) -> Option<i64> {
+    let leader = periods.last().filter(|period| period.low_latency)?.renditions.first()?;
+    let track = tracks.iter().find(|entry| entry.segmenter.rendition().id == leader.id)?;
+    // The last one is what the interruption left of one.
+    let whole = leader.first_msn..leader.end_msn?.saturating_sub(1);
+    let newest = track.segmenter.complete().iter().rev().find(|segment| whole.contains(&segment.msn))?;
+    Some(newest.dash_duration())
 }
 
 fn save_period(period: &Period) -> PeriodState {

@@ -100,13 +100,18 @@ fn a_closed_period_goes_on_until_its_successor_has_a_segment() {
 }
 
 #[test]
-fn during_an_outage_the_period_has_an_end() {
+fn a_period_that_an_outage_has_ended_goes_on_until_another_can_be_shown_or_the_stream_is_over() {
     let mut show = av([0, 2, 4]);
     show.stop(5 * SECOND);
     let mpd = parse(&text(&show));
-    assert_eq!(mpd.periods[0].duration, Some(Duration::from_secs(5)));
+    // dash.js 5.2.1 takes an only period for the last one, and ends playback for good where it has an end and is buffered.
+    assert_eq!((mpd.periods.len(), mpd.periods[0].duration), (1, None));
     assert!(mpd.minimumUpdatePeriod.is_some(), "it may be resumed");
     assert_eq!(listed(&mpd.periods[0].adaptations[0]).len(), 3);
+    let mut over = show.catalog();
+    over.ended = true;
+    let mpd = parse(&render(&over, &show.windows()));
+    assert_eq!(mpd.periods[0].duration, Some(Duration::from_secs(5)));
 }
 
 #[test]

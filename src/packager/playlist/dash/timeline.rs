@@ -67,13 +67,10 @@ pub(super) fn shown<'a>(catalog: &'a Catalog, windows: &[Arc<Window>], depth_mic
     shown
 }
 
-/// A period that is closed because another follows at once is shown as going on until that one can be shown, too: players take a last
-/// period that has an end for the end of the show.
+/// While more may come, the newest period that can be shown goes on. Where it has been closed, its end is told together with the period that
+/// follows: players take a last period that has an end for the end of the show, and one that has buffered all of it stops for good.
 fn hide_end(catalog: &Catalog, shown: &mut [Shown<'_>]) {
-    let Some(last) = shown.last_mut().filter(|_| !catalog.ended) else { return };
-    let end = last.period.start_micros.saturating_add(last.period.duration_micros.unwrap_or(0));
-    let mut later = catalog.periods.iter().skip_while(|period| period.id != last.period.id).skip(1);
-    if later.next().is_some_and(|next| next.start_micros <= end) {
+    if let Some(last) = shown.last_mut().filter(|_| !catalog.ended) {
         last.duration_micros = None;
     }
 }
