@@ -125,6 +125,23 @@ fn a_presentation_is_put_down_only_while_nobody_publishes_it() {
 }
 
 #[test]
+fn neither_an_outage_nor_a_restart_forgets_how_regular_a_stream_was() {
+    for restarted in [false, true] {
+        let mut simulation = simulation(Config::default());
+        simulation.stream(9.0, (30, 1), 60, false, &BOTH);
+        simulation.outage(9_000_000, 5_000_000);
+        if restarted {
+            simulation.restart();
+        }
+        // One whole segment, and the beginning of another.
+        simulation.stream(2.1, (30, 1), 60, false, &BOTH);
+        let last = simulation.catalog.as_ref().and_then(|catalog| catalog.periods.last()).expect("a period");
+        assert!(!last.connected && last.duration_micros.is_none(), "{last:?}");
+        assert!(last.low_latency && last.renditions.iter().all(|share| share.announced.is_some()), "{last:?}");
+    }
+}
+
+#[test]
 fn a_track_that_never_brought_anything_keeps_its_place() {
     let mut simulation = simulation(Config::default());
     let silent = simulation.add(audio_track());
