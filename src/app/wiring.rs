@@ -54,7 +54,7 @@ pub(super) struct Viewers(pub(super) Arc<Access>);
 
 impl MayWatch for Viewers {
     fn may_watch(&self, stream: &StreamName, token: Option<&str>, peer: IpAddr) -> Result<(), String> {
-        self.0.may_watch(stream, token, peer, now()).map_err(|why| why.to_string())
+        self.0.may_watch(stream, token, peer, now).map_err(|why| why.to_string())
     }
 
     fn is_good(&self, token: &str) -> Result<(), String> {

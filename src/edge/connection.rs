@@ -12,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::Request;
 use hyper::body::Incoming;
@@ -29,6 +29,7 @@ use super::http::Shared;
 use super::metrics::Gauged;
 use super::payload::Metered;
 use super::reply::Counting;
+use super::seldom::Seldom;
 use super::trace;
 use super::watchdog::{Verdict, Watchdog};
 use crate::media::peer::Place;
@@ -94,9 +95,8 @@ async fn drive<S>(
     });
     let socket = Metered::new(socket, Arc::clone(&activity));
     let mut connection = std::pin::pin!(shared.protocol.serve_connection(TokioIo::new(socket), service));
-    let mut looks = tokio::time::interval(watchdog.interval());
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut draining = false;
+    let mut event = Seldom::new(next_event(shared, Duration::ZERO, draining));
     loop {
         tokio::select! {
             // The rest is looked at only where the connection has nothing to do, and needs no coin to be tossed.
@@ -115,49 +115,71 @@ async fn drive<S>(
                 }
                 return;
             }
-            // Stopping comes before killing, so that one of the two is enough to wait for.
-            () = shared.kill.cancelled(), if draining => return,
-            () = edge.stop.cancelled(), if !draining => {
-                draining = true;
-                watchdog.set_draining();
-                connection.as_mut().graceful_shutdown();
-            }
-            _ = looks.tick() => {
-                let now = Instant::now();
-                let under_pressure = shared.pressure.is_on(now);
-                match watchdog.look(now, under_pressure) {
-                    Verdict::Fine => {}
-                    Verdict::Idle => {
-                        if under_pressure {
-                            limits.idle.hit(peer.ip(), "it was idle, and others need its place");
+            happened = &mut event => match happened {
+                Event::Kill => return,
+                Event::Stop => {
+                    draining = true;
+                    watchdog.set_draining();
+                    connection.as_mut().graceful_shutdown();
+                }
+                Event::Look => {
+                    let now = Instant::now();
+                    let under_pressure = shared.pressure.is_on(now);
+                    match watchdog.look(now, under_pressure) {
+                        Verdict::Fine => {}
+                        Verdict::Idle => {
+                            if under_pressure {
+                                limits.idle.hit(peer.ip(), "it was idle, and others need its place");
+                            }
+                            draining = true;
+                            watchdog.set_draining();
+                            connection.as_mut().graceful_shutdown();
                         }
-                        draining = true;
-                        watchdog.set_draining();
-                        connection.as_mut().graceful_shutdown();
-                    }
-                    Verdict::SlowHead => {
-                        limits.header.hit(peer.ip(), "no request within edge.header_timeout");
-                        return;
-                    }
-                    Verdict::SlowReader => {
-                        limits.write.hit(peer.ip(), "less than 1 KiB/s was taken during edge.write_timeout");
-                        return;
-                    }
-                    Verdict::Chatter => {
-                        limits.chatter.hit(peer.ip(), "it sends far more than it asks for");
-                        // HTTP/2 is told by GOAWAY where that can be written now.
-                        connection.as_mut().graceful_shutdown();
-                        poll_fn(|cx| {
-                            let _ = connection.as_mut().poll(cx);
-                            let _ = drain(cx);
-                            Poll::Ready(())
-                        })
-                        .await;
-                        return;
+                        Verdict::SlowHead => {
+                            limits.header.hit(peer.ip(), "no request within edge.header_timeout");
+                            return;
+                        }
+                        Verdict::SlowReader => {
+                            limits.write.hit(peer.ip(), "less than 1 KiB/s was taken during edge.write_timeout");
+                            return;
+                        }
+                        Verdict::Chatter => {
+                            limits.chatter.hit(peer.ip(), "it sends far more than it asks for");
+                            // HTTP/2 is told by GOAWAY where that can be written now.
+                            connection.as_mut().graceful_shutdown();
+                            poll_fn(|cx| {
+                                let _ = connection.as_mut().poll(cx);
+                                let _ = drain(cx);
+                                Poll::Ready(())
+                            })
+                            .await;
+                            return;
+                        }
                     }
                 }
             }
         }
+        event = Seldom::new(next_event(shared, watchdog.interval(), draining));
+    }
+}
+
+/// What happens to a connection beside what its peer does.
+enum Event {
+    /// The server stops: no more requests, please.
+    Stop,
+    /// The grace is over.
+    Kill,
+    /// It is time to look at it.
+    Look,
+}
+
+async fn next_event(shared: &Shared, pause: Duration, draining: bool) -> Event {
+    tokio::select! {
+        biased;
+        // Stopping comes before killing, so that one of the two is enough to wait for.
+        () = shared.kill.cancelled(), if draining => Event::Kill,
+        () = shared.edge.stop.cancelled(), if !draining => Event::Stop,
+        () = tokio::time::sleep(pause) => Event::Look,
     }
 }
 

@@ -236,6 +236,7 @@ impl Edge {
         Reply::Later(Box::pin(async move {
             let Ok(response) = answer.await;
             let mut response = response.map(Body::Open);
+            respond::adopt(response.headers_mut());
             response.headers_mut().entry(header::CACHE_CONTROL).or_insert(Caching::NoStore.value());
             response
         }))

@@ -1,11 +1,10 @@
 //! Answers about live streams: playlists, MPDs, init segments, segments, parts; and the waiting that LL-HLS and LL-DASH ask for.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::HeaderValue;
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::sync::watch;
@@ -16,7 +15,7 @@ use super::body::Body;
 use super::handler::{Asked, Edge, not_found};
 use super::metrics::Gauged;
 use super::reply::Reply;
-use super::respond::{self, Caching, Facts, M3U8, MPD, urgency};
+use super::respond::{self, Caching, Template, urgency};
 use super::route::Directives;
 use super::tail::Tail;
 use crate::media::peer::{Full, Place};
@@ -28,6 +27,12 @@ use crate::packager::{Rendition, Window};
 
 /// A rendition's newest window, and what wakes whoever waits for the next.
 type Cell = watch::Receiver<Arc<Window>>;
+
+static PLAYLIST: LazyLock<Template> = LazyLock::new(Template::playlist);
+static MPD: LazyLock<Template> = LazyLock::new(|| Template::text("application/dash+xml", Some(urgency::PLAYLIST)));
+static INIT_OF_VIDEO: LazyLock<Template> = LazyLock::new(|| Template::media("video/mp4", urgency::INIT));
+static VIDEO: LazyLock<Template> = LazyLock::new(|| Template::media("video/mp4", urgency::VIDEO));
+static AUDIO: LazyLock<Template> = LazyLock::new(|| Template::media("audio/mp4", urgency::AUDIO));
 
 /// How long a request is held, in target durations. Spec: RFC 8216bis §6.2.5.2.
 const LONGEST_WAIT: u32 = 3;
@@ -86,15 +91,11 @@ impl Edge {
                 "the stream has begun, but its first segment is not measured yet",
             );
         };
-        let facts = Facts {
-            content_type: M3U8,
-            caching: Caching::targets(1, first.rendition.config.target_duration),
-            urgency: Some(urgency::PLAYLIST),
-        };
+        let caching = Caching::targets(1, first.rendition.config.target_duration);
         let etag = |gzip| respond::etag(format_args!("{}-mv-{}", catalog.epoch, catalog.published.micros()), gzip);
         let render = || hls_multivariant::render(&catalog);
         let text = &catalog.multivariant;
-        respond::text(&asked.headers, &facts, etag, |gzip| text.coded(gzip, render))
+        respond::text(&asked.headers, &PLAYLIST, caching, etag, |gzip| text.coded(gzip, render))
     }
 
     /// `manifest.mpd`, once a period can be shown.
@@ -110,13 +111,12 @@ impl Edge {
         self.viewers.seen(asked.viewer, stream.name(), Instant::now());
         let windows = stream.windows();
         let mpd = self.mpds.get(stream.name(), &catalog, &windows);
-        let facts = Facts { content_type: MPD, caching: NEWEST, urgency: Some(urgency::PLAYLIST) };
         let etag = |gzip| respond::etag(format_args!("{}", mpd.etag), gzip);
         let render = || dash::render(&catalog, &windows);
         if mpd.text.plain(render).is_empty() {
             return respond::retry(StatusCode::NOT_FOUND, RETRY, "there is nothing to play over DASH yet");
         }
-        respond::text(&asked.headers, &facts, etag, |gzip| mpd.text.coded(gzip, render))
+        respond::text(&asked.headers, &MPD, NEWEST, etag, |gzip| mpd.text.coded(gzip, render))
     }
 
     /// A media playlist: now, or when what `directives` ask for is there. Spec: RFC 8216bis §6.2.5.
@@ -152,9 +152,9 @@ impl Edge {
     pub(super) fn init(&self, cell: &Cell, number: u32, asked: &Asked) -> Response<Body> {
         let window = Arc::clone(&cell.borrow());
         let Some(init) = window.init(number) else { return not_found("no segment that is kept needs this init") };
-        let facts = Facts { urgency: Some(urgency::INIT), ..media_facts(&window.rendition) };
+        let template = if window.rendition.id.kind == Kind::Video { &INIT_OF_VIDEO } else { &AUDIO };
         let etag = media_etag(&window.rendition, format_args!("init{number}"));
-        respond::media(&asked.headers, &facts, etag, init.bytes.len() as u64, std::iter::once(init.bytes.clone()))
+        respond::media(&asked.headers, template, etag, init.bytes.len() as u64, std::iter::once(init.bytes.clone()))
     }
 
     /// `pN.m4s`: one that is kept, or the next, which is waited for.
@@ -266,25 +266,21 @@ impl Edge {
 fn playlist_of(stream: &Stream, window: &Window, directives: Directives, headers: &HeaderMap) -> Response<Body> {
     let Directives { msn, skip, .. } = directives;
     let target = window.rendition.config.target_duration;
-    let facts = Facts {
-        content_type: M3U8,
-        // One that was asked for by its number will not be another.
-        caching: if msn.is_some() { Caching::targets(BLOCKING_PLAYLIST, target) } else { NEWEST },
-        urgency: Some(urgency::PLAYLIST),
-    };
+    // One that was asked for by its number will not be another.
+    let caching = if msn.is_some() { Caching::targets(BLOCKING_PLAYLIST, target) } else { NEWEST };
     let text = if skip { &window.rendered.delta } else { &window.rendered.full };
     let name = |gzip| {
         let delta = if skip { "d" } else { "" };
         respond::etag(format_args!("{}-{}{delta}", Tag(&window.rendition), window.version), gzip)
     };
     let render = || hls_media::render(window, &reports(stream, window.rendition.id), skip);
-    respond::text(headers, &facts, |gzip| text.tag(gzip, || name(gzip)), |gzip| text.coded(gzip, render))
+    respond::text(headers, &PLAYLIST, caching, |gzip| text.tag(gzip, || name(gzip)), |gzip| text.coded(gzip, render))
 }
 
 fn part_of(window: &Window, number: u64, headers: &HeaderMap) -> Option<Response<Body>> {
     let part = window.part(number)?;
     let etag = media_etag(&window.rendition, format_args!("p{number}"));
-    Some(respond::media(headers, &media_facts(&window.rendition), etag, part.len() as u64, part.slices()))
+    Some(respond::media(headers, template_of(&window.rendition), etag, part.len() as u64, part.slices()))
 }
 
 /// A segment, whole or as it grows in `cell`, of which `window` is the newest.
@@ -293,13 +289,13 @@ fn segment_of(window: &Window, cell: Cell, msn: u64, headers: &HeaderMap) -> Opt
     if segment.is_gap() {
         return Some(not_found("nothing was published then: the playlist says EXT-X-GAP"));
     }
-    let facts = media_facts(&window.rendition);
+    let template = template_of(&window.rendition);
     let etag = media_etag(&window.rendition, format_args!("s{msn}"));
     Some(if window.is_complete(msn) || window.ended {
-        respond::media(headers, &facts, etag, segment.len() as u64, segment.slices())
+        respond::media(headers, template, etag, segment.len() as u64, segment.slices())
     } else {
         // A part at a time, as they are made: LL-DASH.
-        respond::growing(&facts, etag, Body::Open(Tail::new(msn, cell).boxed_unsync()))
+        respond::growing(template, etag, Body::Open(Tail::new(msn, cell).boxed_unsync()))
     })
 }
 
@@ -321,12 +317,11 @@ fn media_etag(rendition: &Rendition, file: std::fmt::Arguments<'_>) -> Bytes {
     respond::etag(format_args!("{}-{file}", Tag(rendition)), false)
 }
 
-fn media_facts(rendition: &Rendition) -> Facts {
-    let (content_type, urgency) = match rendition.id.kind {
-        Kind::Video => ("video/mp4", urgency::VIDEO),
-        Kind::Audio => ("audio/mp4", urgency::AUDIO),
-    };
-    Facts { content_type: HeaderValue::from_static(content_type), caching: Caching::Immutable, urgency: Some(urgency) }
+fn template_of(rendition: &Rendition) -> &'static Template {
+    match rendition.id.kind {
+        Kind::Video => &VIDEO,
+        Kind::Audio => &AUDIO,
+    }
 }
 
 /// Where all other renditions are. Spec: RFC 8216bis §4.4.5.4, Appendix B.1.

@@ -183,8 +183,11 @@ impl Metrics {
         else {
             return;
         };
-        let code = if *code == 0 { "other".to_owned() } else { code.to_string() };
-        cell.get_or_init(|| self.requests.with_label_values(&[kind, code.as_str(), proto])).inc();
+        let counter = cell.get_or_init(|| {
+            let code = if *code == 0 { "other".to_owned() } else { code.to_string() };
+            self.requests.with_label_values(&[kind, code.as_str(), proto])
+        });
+        counter.inc();
     }
 }
 

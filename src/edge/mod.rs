@@ -65,6 +65,8 @@ mod reply;
 #[cfg(feature = "server")]
 mod respond;
 #[cfg(feature = "server")]
+mod seldom;
+#[cfg(feature = "server")]
 mod tail;
 #[cfg(feature = "server")]
 pub mod tls;

@@ -11,7 +11,7 @@ use rust_embed::RustEmbed;
 
 use super::body::Body;
 use super::handler::not_found;
-use super::respond::{self, Caching, Facts};
+use super::respond::{self, Caching, Template};
 use crate::packager::window::gzip;
 
 /// `index.html`, `player.html` and `assets/…`.
@@ -46,7 +46,7 @@ pub(crate) struct Pages {
 
 #[derive(Debug)]
 struct File {
-    content_type: &'static str,
+    template: Template,
     etag: String,
     plain: Bytes,
     /// Compressed when first asked for, then shared.
@@ -106,17 +106,12 @@ impl File {
             Cow::Borrowed(data) => Bytes::from_static(data),
             Cow::Owned(data) => Bytes::from(data),
         };
-        Self { content_type, etag, plain, gzip: OnceLock::new() }
+        Self { template: Template::text(content_type, None), etag, plain, gzip: OnceLock::new() }
     }
 
     fn response(&self, headers: &HeaderMap) -> Response<Body> {
-        let facts = Facts {
-            content_type: HeaderValue::from_static(self.content_type),
-            caching: Caching::NoCache,
-            urgency: None,
-        };
         let etag = |gzip| respond::etag(format_args!("{}", self.etag), gzip);
-        respond::text(headers, &facts, etag, |compressed| {
+        respond::text(headers, &self.template, Caching::NoCache, etag, |compressed| {
             if compressed {
                 self.gzip.get_or_init(|| gzip(&self.plain, flate2::Compression::best())).clone()
             } else {

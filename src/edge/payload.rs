@@ -69,11 +69,16 @@ impl Frames {
             }
             self.left -= taken;
             written = written.get(taken..).unwrap_or_default();
-            let Some((byte, rest)) = written.split_first() else { return payload };
-            if let Some(place) = self.head.get_mut(self.known) {
+            if written.is_empty() {
+                return payload;
+            }
+            let missing = self.head.get_mut(self.known..).unwrap_or_default();
+            let count = missing.len().min(written.len());
+            let (head, rest) = written.split_at(count);
+            for (place, byte) in missing.iter_mut().zip(head) {
                 *place = *byte;
             }
-            self.known += 1;
+            self.known += count;
             written = rest;
             if self.known == HEAD {
                 let [high, middle, low, kind, ..] = self.head;

@@ -3,6 +3,7 @@
 //! Specification: RFC 9110, RFC 9111, RFC 9218 (priority), RFC 9457 (problem details), the Fetch standard (CORS).
 
 use std::fmt::{self, Write as _};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,10 +13,7 @@ use http::{Method, Response, StatusCode};
 use super::body::{Body, cut};
 use super::negotiate::{self, Extent};
 
-/// `application/vnd.apple.mpegurl`.
-pub(crate) const M3U8: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
-/// `application/dash+xml`.
-pub(crate) const MPD: HeaderValue = HeaderValue::from_static("application/dash+xml");
+const M3U8: &str = "application/vnd.apple.mpegurl";
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 const PRIORITY: HeaderName = HeaderName::from_static("priority");
 // Constants, since making them means checking every byte.
@@ -27,7 +25,18 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
     "Content-Length, Content-Range, Content-Encoding, Date, ETag, Age, Cache-Control, Retry-After, Accept-Ranges",
 );
 
-/// As many headers as an answer has, those included that the connection adds.
+/// What every answer carries, errors included: a page of another site may read all of it. Answers begin with a copy, since to copy a map costs a fraction
+/// of what filling one does.
+static COMMON: LazyLock<HeaderMap> = LazyLock::new(|| {
+    let mut headers = HeaderMap::with_capacity(USUAL_HEADERS);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANYBODY);
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    headers.insert(TIMING_ALLOW_ORIGIN, ANYBODY);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    headers
+});
+
+/// As many headers as an answer has, those included that the connection adds: a map that has room for them is not sorted again when they come.
 const USUAL_HEADERS: usize = 12;
 
 /// How long an answer may be kept. Spec: ARCHITECTURE §5; RFC 8216bis Appendix B.1.
@@ -72,90 +81,116 @@ pub(crate) mod urgency {
     pub(crate) const VIDEO: u8 = 3;
 }
 
-/// The facts of a successful answer.
-#[derive(Debug, Clone)]
-pub(crate) struct Facts {
-    pub(crate) content_type: HeaderValue,
-    pub(crate) caching: Caching,
-    /// One of [`urgency`], where it matters.
-    pub(crate) urgency: Option<u8>,
+/// The headers that successful answers of one kind have in common, ready to be copied.
+#[derive(Debug)]
+pub(crate) struct Template(HeaderMap);
+
+impl Template {
+    fn new(mut headers: HeaderMap, content_type: &'static str, urgency: Option<u8>) -> Self {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if let Some(urgency) = urgency {
+            set(&mut headers, PRIORITY, &format!("u={urgency}"));
+        }
+        // Each answer has its own in their places, which it need not make.
+        headers.insert(header::CACHE_CONTROL, Caching::NoStore.value());
+        headers.insert(header::ETAG, HeaderValue::from_static("\"\""));
+        Self(headers)
+    }
+
+    /// Of a text that is sent gzip-coded where the client takes that.
+    pub(crate) fn text(content_type: &'static str, urgency: Option<u8>) -> Self {
+        let mut template = Self::new(COMMON.clone(), content_type, urgency);
+        template.0.insert(header::VARY, ACCEPT_ENCODING);
+        template
+    }
+
+    /// Of a playlist of HLS. It is asked for several times a second, and each header costs as much as a hundredth of it: it has none of those that
+    /// are for measuring how fast media comes, and for what a browser might take for a page.
+    pub(crate) fn playlist() -> Self {
+        let mut template = Self::text(M3U8, Some(urgency::PLAYLIST));
+        template.0.remove(TIMING_ALLOW_ORIGIN);
+        template.0.remove(header::X_CONTENT_TYPE_OPTIONS);
+        template
+    }
+
+    /// Of finished media, any bytes of which can be asked for.
+    pub(crate) fn media(content_type: &'static str, urgency: u8) -> Self {
+        let mut template = Self::new(COMMON.clone(), content_type, Some(urgency));
+        template.0.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        template
+    }
+
+    fn headers(&self, caching: Caching, etag: Bytes) -> HeaderMap {
+        let mut headers = self.0.clone();
+        headers.insert(header::CACHE_CONTROL, caching.value());
+        match HeaderValue::from_maybe_shared(etag) {
+            Ok(value) => headers.insert(header::ETAG, value),
+            Err(_) => headers.remove(header::ETAG),
+        };
+        headers
+    }
 }
 
 /// Text in the coding that the client accepts, with validation. `etag` and `text` are asked for the coding that it is sent in: the two are two
 /// representations, and a strong tag names one.
 pub(crate) fn text(
     headers: &HeaderMap,
-    facts: &Facts,
+    template: &Template,
+    caching: Caching,
     etag: impl FnOnce(bool) -> Bytes,
     text: impl FnOnce(bool) -> Bytes,
 ) -> Response<Body> {
     let gzip = negotiate::accepts_gzip(headers);
     let etag = etag(gzip);
-    let mut response = if negotiate::is_cached(headers, &etag) {
-        with_status(StatusCode::NOT_MODIFIED, Body::empty())
-    } else {
-        let mut response = with_status(StatusCode::OK, Body::from(text(gzip)));
-        if gzip {
-            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
-        response
-    };
-    response.headers_mut().insert(header::VARY, ACCEPT_ENCODING);
-    describe(response, facts, etag)
+    if negotiate::is_cached(headers, &etag) {
+        return not_modified(template.headers(caching, etag));
+    }
+    let mut response = with_headers(StatusCode::OK, template.headers(caching, etag), Body::from(text(gzip)));
+    if gzip {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
 }
 
-/// Finished media: ranges, validation, exact length. The slices go out as they are.
+/// Finished media, which never changes: ranges, validation, exact length. The slices go out as they are.
 pub(crate) fn media(
     headers: &HeaderMap,
-    facts: &Facts,
+    template: &Template,
     etag: Bytes,
     len: u64,
     slices: impl Iterator<Item = Bytes>,
 ) -> Response<Body> {
     if negotiate::is_cached(headers, &etag) {
-        return describe(with_status(StatusCode::NOT_MODIFIED, Body::empty()), facts, etag);
+        return not_modified(template.headers(Caching::Immutable, etag));
     }
-    let mut response = match negotiate::extent(headers, &etag, len) {
-        Extent::Whole => with_status(StatusCode::OK, slices.collect()),
+    match negotiate::extent(headers, &etag, len) {
+        Extent::Whole => with_headers(StatusCode::OK, template.headers(Caching::Immutable, etag), slices.collect()),
         Extent::Bytes(range) => {
             let line = format!("bytes {}-{}/{len}", range.start, range.end.saturating_sub(1));
-            let mut response = with_status(StatusCode::PARTIAL_CONTENT, Body::Slices(cut(slices, range)));
-            set(response.headers_mut(), header::CONTENT_RANGE, &line);
-            response
+            let mut headers = template.headers(Caching::Immutable, etag);
+            set(&mut headers, header::CONTENT_RANGE, &line);
+            with_headers(StatusCode::PARTIAL_CONTENT, headers, Body::Slices(cut(slices, range)))
         }
         Extent::Unsatisfiable => {
             let mut response =
                 problem(StatusCode::RANGE_NOT_SATISFIABLE, Caching::NoStore, "the range lies outside of the file");
             set(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{len}"));
-            return response;
+            response
         }
-    };
-    response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    describe(response, facts, etag)
+    }
 }
 
 /// Media in the making: of unknown length, so without ranges.
-pub(crate) fn growing(facts: &Facts, etag: Bytes, body: Body) -> Response<Body> {
-    describe(with_status(StatusCode::OK, body), facts, etag)
+pub(crate) fn growing(template: &Template, etag: Bytes, body: Body) -> Response<Body> {
+    let mut headers = template.headers(Caching::Immutable, etag);
+    headers.remove(header::ACCEPT_RANGES);
+    with_headers(StatusCode::OK, headers, body)
 }
 
-fn describe(mut response: Response<Body>, facts: &Facts, etag: Bytes) -> Response<Body> {
-    let not_modified = response.status() == StatusCode::NOT_MODIFIED;
-    let headers = response.headers_mut();
-    if !not_modified {
-        headers.insert(header::CONTENT_TYPE, facts.content_type.clone());
-    }
-    headers.insert(header::CACHE_CONTROL, facts.caching.value());
-    if let Ok(value) = HeaderValue::from_maybe_shared(etag) {
-        headers.insert(header::ETAG, value);
-    }
-    match facts.urgency {
-        Some(1) => _ = headers.insert(PRIORITY, const { HeaderValue::from_static("u=1") }),
-        Some(2) => _ = headers.insert(PRIORITY, const { HeaderValue::from_static("u=2") }),
-        Some(urgency) => set(headers, PRIORITY, &format!("u={urgency}")),
-        None => {}
-    }
-    response
+/// The client has it already; `headers` are those of what it has.
+fn not_modified(mut headers: HeaderMap) -> Response<Body> {
+    headers.remove(header::CONTENT_TYPE);
+    with_headers(StatusCode::NOT_MODIFIED, headers, Body::empty())
 }
 
 /// A strong entity tag with this opaque part, for a text gzip-coded or not. Spec: RFC 9110 §8.8.3.
@@ -204,18 +239,16 @@ pub(crate) fn options() -> Response<Body> {
     response
 }
 
-/// What every answer carries, errors included: a page of another site may read all of it. A HEAD answer keeps its length and loses its body.
+/// Gives an answer that was made elsewhere what every answer carries.
+pub(crate) fn adopt(headers: &mut HeaderMap) {
+    headers.extend(COMMON.clone());
+}
+
+/// A HEAD answer keeps its length and loses its body.
 pub(crate) fn finish(method: &Method, mut response: Response<Body>) -> Response<Body> {
-    let head = method == Method::HEAD;
-    let len = response.body().len();
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANYBODY);
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-    headers.insert(TIMING_ALLOW_ORIGIN, ANYBODY);
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
-    if head {
+    if method == Method::HEAD {
         let bodiless = response.status() == StatusCode::NOT_MODIFIED || response.status() == StatusCode::NO_CONTENT;
-        if let (Some(len), false) = (len, bodiless) {
+        if let (Some(len), false) = (response.body().len(), bodiless) {
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(len));
         }
         *response.body_mut() = Body::empty();
@@ -224,10 +257,13 @@ pub(crate) fn finish(method: &Method, mut response: Response<Body>) -> Response<
 }
 
 pub(crate) fn with_status(status: StatusCode, body: Body) -> Response<Body> {
+    with_headers(status, COMMON.clone(), body)
+}
+
+fn with_headers(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    // All headers find room at once: growing means sorting them in again.
-    *response.headers_mut() = HeaderMap::with_capacity(USUAL_HEADERS);
+    *response.headers_mut() = headers;
     response
 }
 

@@ -163,7 +163,7 @@ impl Access {
     }
 
     /// Whether `peer` may watch `stream`, with the token of a URL below `/t/` or without. Takes no more than microseconds, but for a look at
-    /// the file of secrets once a second.
+    /// the file of secrets once a second. The clock is asked where there is a token.
     ///
     /// # Errors
     /// [`WatchRefusal`].
@@ -172,12 +172,12 @@ impl Access {
         stream: &StreamName,
         token: Option<&str>,
         peer: IpAddr,
-        now: WallTime,
+        now: impl FnOnce() -> WallTime,
     ) -> Result<(), WatchRefusal> {
         let Some(token) = token else {
             return if self.is_watched_by_token(stream.app()) { Err(WatchRefusal::TokenNeeded) } else { Ok(()) };
         };
-        Ok(self.claims(token, now)?.allow(Action::Watch, stream, peer)?)
+        Ok(self.claims(token, now())?.allow(Action::Watch, stream, peer)?)
     }
 
     /// Whether `token` is one to watch something with.

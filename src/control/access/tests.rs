@@ -294,9 +294,8 @@ fn applications_are_open_or_watched_by_token() {
     let apps = [("members".to_owned(), config::App { watch: Watch::Token })].into();
     let house = house(&Config { apps, ..Config::default() });
     let here = "192.0.2.1".parse().expect("an address");
-    let watch = |stream: &str, token: Option<&str>| {
-        house.access.may_watch(&stream.parse().expect("a name"), token, here, now())
-    };
+    let watch =
+        |stream: &str, token: Option<&str>| house.access.may_watch(&stream.parse().expect("a name"), token, here, now);
     assert_eq!(watch("live/me", None), Ok(()));
     assert_eq!(watch("members/me", None), Err(WatchRefusal::TokenNeeded));
     let token = house.token(Action::Watch, "members/*", 60);

@@ -203,7 +203,7 @@ async fn tokens_are_signed_as_the_server_takes_them() {
     let token = signed["token"].as_str().expect("a token");
     assert_eq!(signed["url"], format!("/t/{token}/live/me"));
     let (stream, peer) = ("live/me".parse().expect("a name"), "192.0.2.1".parse().expect("an address"));
-    assert_eq!(client.context.access.may_watch(&stream, Some(token), peer, now()), Ok(()));
+    assert_eq!(client.context.access.may_watch(&stream, Some(token), peer, now), Ok(()));
     let over = r#"{"action": "watch", "stream": "live/me", "expires_in": 0}"#;
     assert_eq!(client.post("/api/v1/tokens", over).await.0, StatusCode::BAD_REQUEST);
     let far = r#"{"action": "watch", "stream": "live/me", "expires_in": 4000000000}"#;

@@ -91,6 +91,8 @@ async fn media_goes_out_as_the_slices_that_the_window_holds() {
     let response = get(&edge, &format!("{BASE}/s5.m4s")).await;
     assert_eq!(header(response.headers(), "content-type"), "video/mp4");
     assert_eq!(header(response.headers(), "priority"), "u=3");
+    assert_eq!(header(response.headers(), "timing-allow-origin"), "*", "players measure by it how fast media comes");
+    assert_eq!(header(get(&edge, &format!("{BASE}/init-0.mp4")).await.headers(), "priority"), "u=2");
     let Body::Slices(slices) = response.into_body() else { panic!("a complete segment has a known length") };
     assert_eq!(slices.len(), segment.parts.len() * 2);
     for (served, held) in slices.iter().zip(segment.slices()) {
@@ -129,6 +131,8 @@ async fn playlists_are_validated_and_coded_as_asked() {
     let again = ask(&edge, Method::GET, &path, &[("if-none-match", &plain)]).await;
     assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
     assert_eq!(header(again.headers(), "etag"), plain);
+    assert_eq!(header(again.headers(), "cache-control"), "max-age=1");
+    assert_eq!(again.headers().get("content-type"), None, "it describes what is not sent");
     let other = ask(&edge, Method::GET, &path, &[("if-none-match", &gzip)]).await;
     assert_eq!(other.status(), StatusCode::OK);
 }
@@ -216,6 +220,8 @@ async fn a_segment_can_be_read_while_it_is_made_and_before_it_begins() {
     let edge = edge(&fixture, Config::default());
     let open = get(&edge, &format!("{BASE}/s7.m4s")).await;
     assert_eq!(open.body().len(), None);
+    assert_eq!(open.headers().get("accept-ranges"), None, "its length is not known");
+    assert_eq!(header(get(&edge, &format!("{BASE}/s5.m4s")).await.headers(), "accept-ranges"), "bytes");
     let next = tokio::spawn({
         let edge = Arc::clone(&edge);
         async move { body(get(&edge, &format!("{BASE}/s8.m4s")).await).await }
