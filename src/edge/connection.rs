@@ -1,7 +1,7 @@
 //! One connection: its handshake, its requests, and its end, whether it has done what it came for, breaks a rule, or the server stops.
 //!
 //! ```text
-//!   TCP ── Watched ── TLS, Gathered ── Metered ── HTTP/1 or HTTP/2 ──► Edge::handle, one request after another or side by side
+//!   TCP ── Watched ── TLS, Gathered ── Metered ── Exchange: hyper ──► Edge::handle, one request after another or side by side
 //!             └──────── Activity ◄────────┘            │ bodies: Counted
 //!                          │                           │
 //!                       Watchdog ── looks, and ends ───┘
@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tracing::{Instrument, debug};
 
 use super::activity::{Activity, Watched};
+use super::body::BoxError;
 use super::gather::Gathered;
 use super::http::Shared;
 use super::metrics::Gauged;
@@ -94,7 +94,7 @@ async fn drive<S>(
         Counting::new(reply, in_flight).instrument(span)
     });
     let socket = Metered::new(socket, Arc::clone(&activity));
-    let mut connection = std::pin::pin!(shared.protocol.serve_connection(TokioIo::new(socket), service));
+    let mut exchange = shared.protocol.serve(socket, service);
     let mut draining = false;
     let mut event = Seldom::new(next_event(shared, Duration::ZERO, draining));
     loop {
@@ -102,9 +102,9 @@ async fn drive<S>(
             // The rest is looked at only where the connection has nothing to do, and needs no coin to be tossed.
             biased;
             ended = poll_fn(|cx| {
-                let polled = connection.as_mut().poll(cx);
+                let polled = exchange.poll(cx);
                 match drain(cx) {
-                    Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(BoxError::from(error))),
                     _ => polled,
                 }
             }) => {
@@ -120,12 +120,13 @@ async fn drive<S>(
                 Event::Stop => {
                     draining = true;
                     watchdog.set_draining();
-                    connection.as_mut().graceful_shutdown();
+                    exchange.graceful_shutdown();
                 }
                 Event::Look => {
                     let now = Instant::now();
                     let under_pressure = shared.pressure.is_on(now);
                     match watchdog.look(now, under_pressure) {
+                        Verdict::Fine if watchdog.is_quiet(now) => exchange.rest(),
                         Verdict::Fine => {}
                         Verdict::Idle => {
                             if under_pressure {
@@ -133,7 +134,7 @@ async fn drive<S>(
                             }
                             draining = true;
                             watchdog.set_draining();
-                            connection.as_mut().graceful_shutdown();
+                            exchange.graceful_shutdown();
                         }
                         Verdict::SlowHead => {
                             limits.header.hit(peer.ip(), "no request within edge.header_timeout");
@@ -146,9 +147,9 @@ async fn drive<S>(
                         Verdict::Chatter => {
                             limits.chatter.hit(peer.ip(), "it sends far more than it asks for");
                             // HTTP/2 is told by GOAWAY where that can be written now.
-                            connection.as_mut().graceful_shutdown();
+                            exchange.graceful_shutdown();
                             poll_fn(|cx| {
-                                let _ = connection.as_mut().poll(cx);
+                                let _ = exchange.poll(cx);
                                 let _ = drain(cx);
                                 Poll::Ready(())
                             })

@@ -5,8 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::TokioTimer;
-use hyper_util::server::conn::auto;
 use rustix::net::sockopt;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -15,25 +13,12 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use super::accept::{Pressure, accept};
-use super::config::Config;
-use super::executor::AtOnce;
 use super::handler::Edge;
+use super::protocol::Protocol;
 use crate::media::peer::Places;
 
 /// Connections that the kernel keeps for us while we are busy.
 const BACKLOG: i32 = 4096;
-/// Largest request head, and largest header list of HTTP/2 after decompression: HPACK bombs and CONTINUATION floods end here.
-const MAX_HEAD_BYTES: usize = 32 * 1024;
-/// Header lines of one request.
-const MAX_HEADERS: usize = 64;
-/// What is buffered for a viewer that does not take it, per HTTP/2 stream.
-const MAX_SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// What a client may send us unasked, per stream and connection: requests here have small bodies, or none.
-const RECEIVE_WINDOW_BYTES: u32 = 64 * 1024;
-/// Streams that a client may reset before we got to them (rapid reset, CVE-2023-44487).
-const MAX_PENDING_RESETS: usize = 20;
-/// Streams that a client may make us reset (RUSTSEC-2024-0003 and its kin).
-const MAX_ERROR_RESETS: usize = 128;
 /// A peer that is silent for so long is asked by TCP whether it is still there, this often and so many times. A ping of HTTP/2 would ask the same, and need
 /// a timer and a look at the clock for every request.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -70,7 +55,7 @@ pub(super) struct Shared {
     /// Who answers requests.
     pub(super) edge: Arc<Edge>,
     /// The limits of HTTP/1.1 and HTTP/2.
-    pub(super) protocol: auto::Builder<AtOnce>,
+    pub(super) protocol: Protocol,
     /// How many connections there may be, in all and of each address.
     pub(super) places: Arc<Places>,
     pub(super) pressure: Pressure,
@@ -84,7 +69,7 @@ impl Server {
     /// A server without listeners.
     pub fn new(edge: Arc<Edge>) -> Self {
         let shared = Shared {
-            protocol: protocol(&edge.config),
+            protocol: Protocol::new(&edge.config),
             places: Places::new(edge.config.max_connections, edge.config.max_connections_per_ip),
             pressure: Pressure::default(),
             connections: TaskTracker::new(),
@@ -127,29 +112,6 @@ fn find_dead_peers(listener: &TcpListener) -> io::Result<()> {
     sockopt::set_tcp_keepintvl(listener, PROBE_INTERVAL)?;
     sockopt::set_tcp_keepcnt(listener, PROBES)?;
     Ok(sockopt::set_socket_keepalive(listener, true)?)
-}
-
-fn protocol(config: &Config) -> auto::Builder<AtOnce> {
-    let mut builder = auto::Builder::new(AtOnce);
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        // The watchdog sees to that, without a timer for every request.
-        .header_read_timeout(None)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .half_close(false);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(config.max_streams_per_connection)
-        .max_header_list_size(MAX_HEAD_BYTES as u32)
-        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-        .max_local_error_reset_streams(MAX_ERROR_RESETS)
-        .max_send_buf_size(MAX_SEND_BUFFER_BYTES)
-        .initial_stream_window_size(RECEIVE_WINDOW_BYTES)
-        .initial_connection_window_size(RECEIVE_WINDOW_BYTES);
-    builder
 }
 
 #[cfg(test)]

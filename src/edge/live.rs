@@ -14,6 +14,7 @@ use super::blocking::{self, Answer};
 use super::body::Body;
 use super::handler::{Asked, Edge, not_found};
 use super::metrics::Gauged;
+use super::negotiate;
 use super::reply::Reply;
 use super::respond::{self, Caching, Template, urgency};
 use super::route::Directives;
@@ -206,6 +207,7 @@ impl Edge {
         answer: impl FnOnce(Result<&Window, Unmet>, Cell, &HeaderMap) -> Response<Body> + Send + 'static,
     ) -> Reply {
         let edge = Arc::clone(self);
+        let asked = Asked { headers: negotiate::kept(&asked.headers), ..asked };
         Reply::Later(Box::pin(async move {
             match edge.hold(&mut cell, &asked, target, met).await {
                 Ok(window) => {

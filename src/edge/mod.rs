@@ -6,6 +6,7 @@
 //!   connection                        one of them, from its handshake to its end
 //!     activity, payload, watchdog     what it does, and when that is too little or too much
 //!     gather                          what it writes, in full TLS records
+//!     protocol                        HTTP/1 or HTTP/2, and when hyper speaks it
 //!     executor                        where requests of HTTP/2 are answered
 //!        │ request
 //!        ▼
@@ -60,6 +61,8 @@ mod mpd;
 mod pages;
 #[cfg(feature = "server")]
 mod payload;
+#[cfg(feature = "server")]
+mod protocol;
 #[cfg(feature = "server")]
 mod reply;
 #[cfg(feature = "server")]

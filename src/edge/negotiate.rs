@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use http::HeaderValue;
 use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE};
 
 /// Most elements of a list that are looked at. Nobody sends as many; what follows them counts as absent.
@@ -18,6 +19,15 @@ pub enum Extent {
     Bytes(Range<u64>),
     /// Bytes that there are not: 416.
     Unsatisfiable,
+}
+
+/// What is asked of `headers` here, copied: a request that waits with them does not keep all of its head, nor the buffer that it was read into.
+pub fn kept(headers: &HeaderMap) -> HeaderMap {
+    let lines = [ACCEPT_ENCODING, IF_NONE_MATCH, IF_RANGE, RANGE].into_iter().flat_map(|name| {
+        let values = headers.get_all(&name).into_iter();
+        values.filter_map(move |value| Some((name.clone(), HeaderValue::from_bytes(value.as_bytes()).ok()?)))
+    });
+    lines.collect()
 }
 
 fn elements(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
@@ -93,12 +103,30 @@ fn digits(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn with(name: HeaderName, value: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn what_is_kept_asks_for_the_same() {
+        let head = bytes::Bytes::from_static(b"gzip;q=0|gzip|\"a\"|bytes=0-9|Mozilla/5.0");
+        let line = |range| HeaderValue::from_maybe_shared(head.slice(range)).expect("a value");
+        let headers: HeaderMap = [
+            (ACCEPT_ENCODING, line(0..8)),
+            (ACCEPT_ENCODING, line(9..13)),
+            (IF_NONE_MATCH, line(14..17)),
+            (RANGE, line(18..27)),
+            (http::header::USER_AGENT, line(28..39)),
+        ]
+        .into_iter()
+        .collect();
+        let kept = kept(&headers);
+        drop(headers);
+        assert!(accepts_gzip(&kept) && is_cached(&kept, "\"a\""));
+        assert_eq!(extent(&kept, "\"a\"", 100), Extent::Bytes(0..10));
+        assert_eq!(kept.len(), 4);
     }
 
     #[test]

@@ -147,6 +147,12 @@ impl Watchdog {
         if now.saturating_duration_since(idle.since) >= patience { Verdict::Idle } else { Verdict::Fine }
     }
 
+    /// Whether there was nothing to read, to answer or to write between the look at `now` and the one before.
+    pub(crate) fn is_quiet(&self, now: Instant) -> bool {
+        let more = self.activity.read.load(Relaxed) != self.activity.read_before.load(Relaxed);
+        !more && self.idle.as_ref().is_some_and(|idle| idle.since < now)
+    }
+
     fn is_slow_reader(&mut self, now: Instant) -> bool {
         // Once no requests are taken and none is in flight, all that can be left is what was sent last.
         let last = self.draining && self.activity.in_flight.load(Relaxed) == 0;
@@ -292,6 +298,29 @@ mod tests {
         assert_eq!(watchdog.look(start + SECOND * 101, true), Verdict::Fine);
         assert_eq!(watchdog.look(start + SECOND * 103, false), Verdict::Fine);
         assert_eq!(watchdog.look(start + SECOND * 103, true), Verdict::Idle);
+    }
+
+    #[test]
+    fn a_connection_is_quiet_when_two_looks_see_nothing() {
+        let (activity, mut watchdog, start) = watchdog();
+        let mut quiet = |second| {
+            watchdog.look(start + SECOND * second, false);
+            watchdog.is_quiet(start + SECOND * second)
+        };
+        let held = activity.begin(Version::HTTP_11);
+        assert!(!quiet(0), "a request is in flight");
+        drop(held);
+        assert!(!quiet(1), "it was until just now");
+        assert!(quiet(2));
+        drop(activity.begin(Version::HTTP_11));
+        assert!(!quiet(3), "one has come and gone");
+        assert!(quiet(4) && quiet(5));
+        activity.blocked.store(true, Relaxed);
+        assert!(!quiet(6), "the last answer is still being taken");
+        activity.blocked.store(false, Relaxed);
+        assert!(!quiet(7) && quiet(8));
+        activity.read.fetch_add(1, Relaxed);
+        assert!(!quiet(9), "a head is coming");
     }
 
     #[test]

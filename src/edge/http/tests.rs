@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use http::Version;
 
 use super::*;
-use crate::edge::{Metrics, tls};
+use crate::edge::{Config, Metrics, tls};
 use crate::packager::testing::{self, Fixture};
 use crate::packager::{Init, Rendition};
 
