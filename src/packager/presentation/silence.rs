@@ -61,7 +61,7 @@ impl Presentation {
         let (here, Some(cut)) = (self.leaders_end(), self.cuts.back().map(|cut| cut.time)) else { return };
         // A new segment is to be listed within 1.5 target durations of the one before (RFC 8216bis §6.2.1). An eighth is left for the way to viewers.
         let latest = i64::try_from(self.config.target_duration.as_micros()).unwrap_or(i64::MAX) / 8 * 11;
-        let (offset, silent) = (self.clock.offset(), self.segment_micros() / 2);
+        let silent = self.segment_micros() / 2;
         for index in 0..self.tracks.len() {
             let Some(entry) = self.tracks.get_mut(index).filter(|entry| entry.segmenter.has_started()) else {
                 continue;
@@ -77,7 +77,7 @@ impl Presentation {
             if entry.segmenter.is_idle() {
                 self.fill_behind(index, msn + 2, cut);
             } else if here.saturating_sub(pace.brought) >= silent {
-                entry.segmenter.interrupt(offset, None);
+                self.interrupt_track(index);
             } else {
                 continue;
             }
@@ -101,17 +101,29 @@ impl Presentation {
         }
         let time = entry.segmenter.presentation_time(unit).micros();
         let on_time = entry.segmenter.open_msn() >= self.next.media;
-        let offset = self.clock.offset();
         let silent = self.silence_micros();
-        let Some(old) = self.tracks.get_mut(leader) else { return };
+        let Some(old) = self.tracks.get(leader) else { return };
         // One picture does not say yet how long pictures last.
         let silent = if old.segmenter.last_duration() == 0 { silent * 2 } else { silent };
         if on_time && !old.segmenter.is_idle() && time.saturating_sub(old.segmenter.end().micros()) > silent {
-            old.segmenter.interrupt(offset, None);
+            self.interrupt_track(leader);
             self.leader = Some(index);
             self.catalog_due = true;
             // It may have had to end a segment already while it waited for the old leader to.
             self.follow_forced_cuts(index);
+        }
+    }
+
+    /// Track `index` is silent within the leader's segment.
+    fn interrupt_track(&mut self, index: usize) {
+        // It has a share in the period that goes on, though not in the next.
+        self.tell_periods_of_the_first_cut();
+        if let Some(periods) = &mut self.periods {
+            periods.falls_silent();
+        }
+        let offset = self.clock.offset();
+        if let Some(entry) = self.tracks.get_mut(index) {
+            entry.segmenter.interrupt(offset, None);
         }
     }
 
