@@ -99,6 +99,8 @@ struct Current {
     tolerance: i64,
     /// A follower began elsewhere than announced.
     broken: bool,
+    /// A rendition fell silent: its next segment is not the one behind its last in number, as it would have to be within the period.
+    silent: bool,
     followers: Vec<Follower>,
 }
 
@@ -185,6 +187,13 @@ impl Periods {
         current.broken |= start.saturating_sub(announced.start).saturating_abs() > follower.slack;
     }
 
+    /// A rendition has ended its segment before the leader's next one begins, and may be back by then: that one opens a new period.
+    pub fn falls_silent(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.silent = true;
+        }
+    }
+
     /// The timeline ends at `at` (leader's presentation time): the stream is over, the publisher has gone, or a discontinuity follows.
     pub fn end(&mut self, at: MediaTime) {
         let Some(current) = self.current.take() else { return };
@@ -218,7 +227,10 @@ impl Periods {
             held.id == entrant.id && held.init.number == entrant.init.number
         };
         let entrants = begin.renditions;
-        if period.renditions.len() != entrants.len() || !period.renditions.iter().zip(entrants).all(same) {
+        if current.silent
+            || period.renditions.len() != entrants.len()
+            || !period.renditions.iter().zip(entrants).all(same)
+        {
             return Some(Border::Format);
         }
         let elapsed = begin.start.micros().saturating_sub(current.anchor.micros());
@@ -286,6 +298,7 @@ impl Periods {
             count: 0,
             tolerance: 0,
             broken: false,
+            silent: false,
             followers: begin.renditions.iter().skip(1).map(follower).collect(),
         });
     }

@@ -15,6 +15,7 @@ mod cuts;
 mod rates;
 mod resume;
 mod saving;
+mod silence;
 mod start;
 
 use std::collections::VecDeque;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 pub use self::changes::Changes;
 use self::cuts::{Before, Cut, FirstCut};
+use self::silence::Pace;
 use super::catalog::Rendition;
 use super::clock::Clock;
 use super::config::Config;
@@ -121,6 +123,8 @@ struct Entry {
     inits: u32,
     /// Rates shown to viewers; they never fall.
     peak_bps: u64,
+    /// How it keeps up with the leader.
+    pace: Pace,
     /// Access units dropped because nothing before them could be decoded.
     undecodable: u64,
     /// An access unit with closed captions has come.
@@ -174,6 +178,7 @@ impl Presentation {
             next_init: None,
             inits: 1,
             peak_bps: 0,
+            pace: Pace::default(),
             undecodable: 0,
             captions: false,
         });
@@ -223,6 +228,9 @@ impl Presentation {
                     self.replace_silent_leader(leader, index, &unit);
                 }
                 self.write(index, unit, now)?;
+                if takes_over && !self.runs(index) {
+                    self.leader = Some(leader);
+                }
             }
         }
         self.check_memory()
@@ -234,6 +242,11 @@ impl Presentation {
 
     fn started(&self, index: usize) -> bool {
         self.tracks.get(index).is_some_and(|entry| entry.segmenter.has_started())
+    }
+
+    /// Whether the track has media, and the last of it was no gap.
+    fn runs(&self, index: usize) -> bool {
+        self.tracks.get(index).is_some_and(|entry| entry.segmenter.has_started() && !entry.segmenter.is_idle())
     }
 
     /// Writes `unit` to its track, behind a cut where there must be one.
@@ -284,8 +297,10 @@ impl Presentation {
         }
         if leads {
             self.follow_forced_cuts(index);
+            self.list_what_is_due(breaks);
         } else {
             self.keep_what_was_announced(index);
+            self.note_follower(index);
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! Media and discontinuity sequence numbers that never go back, not after a crash either: they are reserved on disk in blocks before they
 //! are used (RFC 8216bis §6.2.2, ARCHITECTURE §6).
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 use super::presentation::Sequence;
@@ -15,6 +16,8 @@ use crate::media::StreamName;
 const BLOCK: u64 = 1_000;
 /// Larger numbers in a file were not written by us: a segment a millisecond since the Unix epoch needs less.
 const MAX_NUMBER: u64 = 1 << 53;
+/// Locks that streams share. More than streams that change their numbers at one moment, so that these seldom wait for one another's disk.
+const LOCKS: usize = 64;
 
 /// What the file holds: the first numbers that are not reserved.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,22 +31,41 @@ struct Reserved {
 #[derive(Debug, Clone)]
 pub struct Sequences {
     folder: PathBuf,
-    /// Held while a file is read and replaced: the end of one life and the start of the next touch it from two threads.
-    changing: Arc<Mutex<()>>,
+    changing: Locks,
+}
+
+/// Held while a file is read and replaced: the end of one life and the start of the next touch it from two threads. A file has one lock, so that
+/// other streams need not wait: a disk syncs the files of many at once hardly slower than one.
+#[derive(Debug, Clone)]
+struct Locks(Arc<[Mutex<()>; LOCKS]>);
+
+impl Locks {
+    fn lock(&self, path: &Path) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        path.hash(&mut hasher);
+        let [first, ..] = &*self.0;
+        let place = hasher.finish() as usize % LOCKS;
+        self.0.get(place).unwrap_or(first).lock()
+    }
 }
 
 /// One stream's reservation.
 #[derive(Debug)]
 pub(super) struct Reservation {
     path: PathBuf,
-    changing: Arc<Mutex<()>>,
+    changing: Locks,
     reserved: Reserved,
 }
 
 impl Sequences {
     /// Reservations live below `data_dir`.
     pub fn new(data_dir: &Path) -> Self {
-        Self { folder: data_dir.join("sequences"), changing: Arc::default() }
+        let changing = Locks(Arc::new(std::array::from_fn(|_| Mutex::default())));
+        Self { folder: data_dir.join("sequences"), changing }
+    }
+
+    fn path(&self, name: &StreamName) -> PathBuf {
+        self.folder.join(name.app()).join(format!("{}.json", name.name()))
     }
 
     /// Reserves a block and returns the first numbers of it. Blocks on the disk.
@@ -52,11 +74,10 @@ impl Sequences {
     /// The file cannot be read, holds something else, or cannot be written: then the stream must not start, since its numbers might
     /// go back.
     pub(super) fn reserve(&self, name: &StreamName) -> std::io::Result<(Sequence, Reservation)> {
-        let path = self.folder.join(name.app()).join(format!("{}.json", name.name()));
-        let changing = Arc::clone(&self.changing);
-        let _alone = self.changing.lock();
+        let path = self.path(name);
+        let _alone = self.changing.lock(&path);
         let before = read(&path)?;
-        let mut reservation = Reservation { path, changing, reserved: before };
+        let mut reservation = Reservation { path: path.clone(), changing: self.changing.clone(), reserved: before };
         let first = Sequence { media: before.media_sequence, discontinuity: before.discontinuity_sequence };
         reservation.write(before.extended(first))?;
         Ok((first, reservation))
@@ -77,8 +98,8 @@ impl Reservation {
 
     /// Reserves another block beyond `next`, synced before it returns. Blocks on the disk.
     pub(super) fn extend(&mut self, next: Sequence) -> std::io::Result<()> {
-        let changing = Arc::clone(&self.changing);
-        let _alone = changing.lock();
+        let changing = self.changing.clone();
+        let _alone = changing.lock(&self.path);
         if self.is_over()? {
             return Ok(());
         }
@@ -88,8 +109,8 @@ impl Reservation {
     /// Gives back what was not used, at a regular end: the next life goes on right after it. Where the next life was quicker, it has begun
     /// behind the whole block, and nothing may be given back.
     pub(super) fn release(mut self, next: Sequence) -> std::io::Result<()> {
-        let changing = Arc::clone(&self.changing);
-        let _alone = changing.lock();
+        let changing = self.changing.clone();
+        let _alone = changing.lock(&self.path);
         if self.is_over()? {
             return Ok(());
         }
@@ -191,6 +212,28 @@ mod tests {
         drop(crashed);
         let (third, _) = sequences.reserve(&name).unwrap();
         assert_eq!(third, Sequence { media: 2 * BLOCK, discontinuity: 2 * BLOCK });
+    }
+
+    #[test]
+    fn a_disk_that_hangs_for_one_stream_holds_up_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let sequences = Sequences::new(folder.path());
+        let path = |name: &StreamName| sequences.path(name);
+        let hanging: StreamName = "live/me".parse().unwrap();
+        let _hangs = sequences.changing.lock(&path(&hanging));
+        // Locks are shared, so that some must wait.
+        let (done, finished) = std::sync::mpsc::channel();
+        for number in 0..20 {
+            let (sequences, done) = (sequences.clone(), done.clone());
+            let name: StreamName = format!("live/{number}").parse().unwrap();
+            std::thread::spawn(move || {
+                let reserved = sequences.reserve(&name).map(|(first, _)| first.media);
+                let _ = done.send(reserved.ok());
+            });
+        }
+        for _ in 0..15 {
+            assert_eq!(finished.recv_timeout(std::time::Duration::from_secs(60)).unwrap(), Some(0));
+        }
     }
 
     #[test]

@@ -14,8 +14,10 @@
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::claim::Claim;
 use super::life::Life;
@@ -29,6 +31,12 @@ use crate::packager::{Config, Presentation};
 const SUFFIX: &str = ".window";
 /// What the frame and a few inits may add to the media.
 const OVERHEAD_BYTES: u64 = 1 << 20;
+/// Threads that read and write windows. Most of the time goes to syncing the numbers of one stream after another, which a disk does for several
+/// at once in hardly more time than for one; each has a window in memory of its own.
+const THREADS: usize = 8;
+/// Further back than this the clock must not have been set since a window was put down: its media would be dated in the future by that much, and
+/// players that go by dates would wait for it.
+const MOST_SET_BACK: Duration = Duration::from_secs(2);
 /// The names of protocols, which are never made at run time.
 const PROTOCOLS: [&str; 1] = ["rtmp"];
 
@@ -53,6 +61,8 @@ enum NotResumed {
     TooLarge,
     #[error("ingest.resume_window is over")]
     TooLate,
+    #[error("the clock has been set back since, by {} s", .0.as_secs())]
+    SetBack(Duration),
     #[error("its file is an old one: the numbers in it have been used since")]
     Stale,
     #[error("sequence numbers cannot be reserved: {0}")]
@@ -84,24 +94,59 @@ impl Shelf {
         Ok(())
     }
 
-    /// The files there are, by stream. What is no file of ours is left out.
-    fn files(&self) -> Vec<(StreamName, PathBuf)> {
+    /// The files there are, by stream, and what is named like one and is none: a link, a pipe or a folder, which is not followed.
+    fn files(&self) -> (Vec<Found>, Vec<PathBuf>) {
         let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
         let is_folder = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let mut found = Vec::new();
-        for app in entries(&self.folder).filter(is_folder) {
+        let (mut found, mut strange) = (Vec::new(), Vec::new());
+        for app in entries(&self.folder) {
+            if !is_folder(&app) {
+                strange.push(app.path());
+                continue;
+            }
             for file in entries(&app.path()) {
                 let (app, name) = (app.file_name(), file.file_name());
                 let name = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
                 let stream = app.to_str().zip(name).and_then(|(app, name)| StreamName::new(app, name).ok());
-                // A pipe or a link is not followed.
-                let plain = file.file_type().is_ok_and(|kind| kind.is_file());
-                found.extend(stream.filter(|_| plain).map(|stream| (stream, file.path())));
+                let Some(name) = stream else { continue };
+                match file.metadata() {
+                    Ok(plain) if plain.is_file() => {
+                        found.push(Found { name, path: file.path(), bytes: plain.len() });
+                    }
+                    _ => strange.push(file.path()),
+                }
             }
         }
-        found.sort_by(|a, b| a.0.cmp(&b.0));
-        found
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        (found, strange)
     }
+}
+
+/// A file that may hold a window.
+#[derive(Debug)]
+struct Found {
+    name: StreamName,
+    path: PathBuf,
+    bytes: u64,
+}
+
+/// Calls `each` with all of `items`, on [`THREADS`] threads or as many as there are to be had. They are within the caller's runtime, if any.
+fn on_some_threads<T: Send>(items: Vec<T>, each: impl Fn(T) + Sync) {
+    let more = items.len().min(THREADS).saturating_sub(1);
+    let items = Mutex::new(items.into_iter());
+    let runtime = tokio::runtime::Handle::try_current().ok();
+    let work = || {
+        let _within = runtime.as_ref().map(tokio::runtime::Handle::enter);
+        loop {
+            let Some(item) = items.lock().next() else { return };
+            each(item);
+        }
+    };
+    std::thread::scope(|scope| {
+        let spawn = || std::thread::Builder::new().name("windows".into()).spawn_scoped(scope, work);
+        let _ = (0..more).try_for_each(|_| spawn().map(drop));
+        work();
+    });
 }
 
 /// Fails when it takes too long.
@@ -153,57 +198,78 @@ impl Registry {
     }
 
     fn put_down_until(&self, shelf: &Shelf, until: Instant) {
-        let (mut kept, mut left_out, mut room) = (0_u32, 0_u32, shelf.max_bytes);
+        let (kept, left_out, room) = (AtomicU32::new(0), AtomicU32::new(0), Mutex::new(shelf.max_bytes));
         let mut lives: Vec<Arc<Life>> = self.streams.read().values().filter_map(|listed| listed.life.clone()).collect();
         lives.sort_by(|a, b| a.stream().name.cmp(&b.stream().name));
-        for life in lives {
-            let Some((left, next, state, payload)) = life.put_down(now()) else { continue };
-            let stream = life.stream();
-            let publisher = stream.publisher();
-            let header = Header {
-                stream: stream.name.to_string(),
-                left_micros: left.micros(),
-                publisher: PublisherState {
-                    protocol: publisher.protocol.into(),
-                    peer: publisher.peer,
-                    since_micros: publisher.since.micros(),
-                    holder: publisher.holder,
-                },
-                config: self.config.as_ref().clone(),
-                presentation: state,
-            };
-            let bytes: u64 = payload.iter().map(|slice| slice.len() as u64).sum();
-            let Some(rest) = room.checked_sub(bytes).filter(|_| Instant::now() < until) else {
-                left_out += 1;
-                continue;
-            };
-            match shelf.write(&stream.name, &header, &payload, until) {
-                Ok(()) => {
-                    (kept, room) = (kept + 1, rest);
-                    life.release(next);
-                }
-                Err(error) => {
-                    left_out += 1;
-                    tracing::warn!(stream = %stream.name, %error, "its window cannot be kept over the restart");
-                }
+        on_some_threads(lives, |life| {
+            if let Some(done) = self.put_down_one(&life, shelf, &room, until) {
+                let count = if done { &kept } else { &left_out };
+                count.fetch_add(1, Ordering::Relaxed);
             }
-        }
+        });
+        let (kept, left_out) = (kept.into_inner(), left_out.into_inner());
         if kept + left_out > 0 {
             tracing::info!(kept, left_out, "windows kept for the next start");
         }
     }
 
+    /// Whether its window is on disk now; `None` where there is nothing to go on with.
+    fn put_down_one(&self, life: &Life, shelf: &Shelf, room: &Mutex<u64>, until: Instant) -> Option<bool> {
+        let (left, next, state, payload) = life.put_down(now())?;
+        let stream = life.stream();
+        let publisher = stream.publisher();
+        let header = Header {
+            stream: stream.name.to_string(),
+            left_micros: left.micros(),
+            publisher: PublisherState {
+                protocol: publisher.protocol.into(),
+                peer: publisher.peer,
+                since_micros: publisher.since.micros(),
+                holder: publisher.holder,
+            },
+            config: self.config.as_ref().clone(),
+            presentation: state,
+        };
+        let bytes: u64 = payload.iter().map(|slice| slice.len() as u64).sum();
+        let has_room = {
+            let mut room = room.lock();
+            let rest = room.checked_sub(bytes).filter(|_| Instant::now() < until);
+            *room = rest.unwrap_or(*room);
+            rest.is_some()
+        };
+        if !has_room {
+            return Some(false);
+        }
+        match shelf.write(&stream.name, &header, &payload, until) {
+            Ok(()) => life.release(next),
+            Err(error) => {
+                *room.lock() += bytes;
+                tracing::warn!(stream = %stream.name, %error, "its window cannot be kept over the restart");
+                return Some(false);
+            }
+        }
+        Some(true)
+    }
+
     /// Takes up what the last stop put down. Every file is removed, good or not. Blocks on the disk; must be called within a runtime, before
     /// publishers are let in.
     pub fn take_up(self: &Arc<Self>, shelf: &Shelf) {
-        let mut room = shelf.max_bytes;
         if !self.limits.resume_window.is_zero() && shelf.max_bytes > 0 {
-            for (name, path) in shelf.files() {
-                match self.take_up_one(&name, &path, &mut room) {
-                    Ok(left) => tracing::info!(stream = %name, ?left, "goes on after the restart"),
-                    Err(why) => tracing::warn!(stream = %name, "does not go on after the restart: {why}"),
-                }
+            let (files, strange) = shelf.files();
+            for path in strange {
+                tracing::warn!(path = %path.display(), "is no window but a link, pipe or folder, and is removed");
             }
+            let mut room = shelf.max_bytes;
+            let largest = self.config.max_bytes.as_u64().saturating_add(MAX_HEADER_BYTES as u64);
+            let with_room = files.into_iter().map(|file| {
+                let most = largest.min(room).saturating_add(OVERHEAD_BYTES);
+                room = if file.bytes > most { room } else { room.saturating_sub(file.bytes) };
+                (file, most)
+            });
+            on_some_threads(with_room.collect(), |(file, most)| match self.take_up_one(&file, most) {
+                Ok(left) => tracing::info!(stream = %file.name, ?left, "goes on after the restart"),
+                Err(why) => tracing::warn!(stream = %file.name, "does not go on after the restart: {why}"),
+            });
         }
         // Also what a stop had begun to write and did not finish.
         match std::fs::remove_dir_all(&shelf.folder) {
@@ -214,10 +280,8 @@ impl Registry {
         }
     }
 
-    /// Returns for how long the stream waits for its publisher.
-    fn take_up_one(self: &Arc<Self>, name: &StreamName, path: &Path, room: &mut u64) -> Result<Duration, NotResumed> {
-        let largest = self.config.max_bytes.as_u64().saturating_add(MAX_HEADER_BYTES as u64);
-        let most = largest.min(*room).saturating_add(OVERHEAD_BYTES);
+    /// Returns for how long the stream waits for its publisher. No more than `most` bytes are believed to be a window.
+    fn take_up_one(self: &Arc<Self>, Found { name, path, .. }: &Found, most: u64) -> Result<Duration, NotResumed> {
         let mut file = Vec::new();
         let read =
             std::fs::File::open(path).and_then(|opened| opened.take(most.saturating_add(1)).read_to_end(&mut file));
@@ -227,7 +291,6 @@ impl Registry {
         if file.len() as u64 > most {
             return Err(NotResumed::TooLarge);
         }
-        *room = room.saturating_sub(file.len() as u64);
         let (header, payload) = saved::read(&file)?;
         if header.stream != name.to_string() {
             return Err(Refused::Wrong("it is of another stream").into());
@@ -238,7 +301,12 @@ impl Registry {
             return Err(Refused::Config.into());
         }
         let now = now();
-        let age = Duration::from_micros(now.micros().saturating_sub(header.left_micros).unsigned_abs());
+        let age = now.micros().saturating_sub(header.left_micros);
+        let set_back = Duration::from_micros(u64::try_from(age.saturating_neg()).unwrap_or(0));
+        if set_back > MOST_SET_BACK {
+            return Err(NotResumed::SetBack(set_back));
+        }
+        let age = Duration::from_micros(u64::try_from(age).unwrap_or(0));
         let left = self.limits.resume_window.saturating_sub(age);
         if left.is_zero() {
             return Err(NotResumed::TooLate);

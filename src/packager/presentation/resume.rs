@@ -1,4 +1,4 @@
-//! What happens when nothing comes: the publisher drops and comes back, or one of its tracks falls silent.
+//! What happens when nothing comes: the publisher drops and comes back, or one of its tracks has fallen silent (`silence`) and comes back.
 //!
 //! The timeline goes on as the wall clock does. What is missing is filled with gap segments of the usual length (EXT-X-GAP), so that
 //! playlists keep moving, and media that comes again is placed where the clock says it belongs: right behind the last gap. There is no
@@ -159,6 +159,9 @@ impl Presentation {
             // Nothing to be presented with.
             return;
         };
+        if !leads && self.waits_for_a_cut(index, cut.msn, time) {
+            return;
+        }
         self.fill_behind(index, cut.msn, cut.time);
         let Some(entry) = self.tracks.get_mut(index) else { return };
         let id = entry.segmenter.rendition().id;
@@ -249,7 +252,7 @@ impl Presentation {
     }
 
     /// Gaps in one idle track, up to but not including the one that ends at `time`, where segment `msn` begins.
-    fn fill_behind(&mut self, index: usize, msn: u64, time: MediaTime) {
+    pub(super) fn fill_behind(&mut self, index: usize, msn: u64, time: MediaTime) {
         let clock_offset = self.clock.offset();
         let Some(entry) = self.tracks.get_mut(index) else { return };
         while entry.segmenter.open_msn() + 1 < msn {
@@ -261,53 +264,6 @@ impl Presentation {
             gap(entry, until, offset, theirs);
         }
     }
-
-    /// The leader cuts at `time`: tracks that brought nothing during the whole segment that ends there get gaps, so that their playlists go on.
-    pub(super) fn fill_silent_followers(&mut self, time: MediaTime) {
-        let (msn, offset) = (self.next.media, self.clock.offset());
-        let sound_leads = self.leader.and_then(|leader| self.kind(leader)) == Some(Kind::Audio);
-        for index in 0..self.tracks.len() {
-            let Some(entry) = self.tracks.get_mut(index).filter(|entry| entry.segmenter.has_started()) else {
-                continue;
-            };
-            // The last gap is kept open for media that begins within the leader's segment. A picture needs none: it takes the lead, and cuts.
-            let leads_again = sound_leads && entry.segmenter.kind() == Kind::Video && entry.segmenter.is_idle();
-            let next = msn + u64::from(leads_again);
-            if self.leader == Some(index) || entry.segmenter.open_msn() + 2 > next {
-                continue;
-            }
-            entry.segmenter.interrupt(offset, None);
-            self.fill_behind(index, next, time);
-        }
-    }
-
-    /// `unit` of another track comes long after the leader's last access unit: that track leads from here.
-    pub(super) fn replace_silent_leader(&mut self, leader: usize, index: usize, unit: &AccessUnit) {
-        let Some(entry) = self.tracks.get(index) else { return };
-        if !entry.segmenter.has_started() || entry.segmenter.is_idle() {
-            return;
-        }
-        let time = entry.segmenter.presentation_time(unit).micros();
-        let on_time = entry.segmenter.open_msn() >= self.next.media;
-        let offset = self.clock.offset();
-        // A segment of the new leader goes by before the first gap can be listed, and no more than 1.5 target durations may go by before a new
-        // segment is (RFC 8216bis §6.2.1).
-        let silent = self.segment_micros() * 3 / 4;
-        let Some(old) = self.tracks.get_mut(leader) else { return };
-        // One picture does not say yet how long pictures last.
-        let silent = if old.segmenter.last_duration() == 0 { silent * 2 } else { silent };
-        if on_time && !old.segmenter.is_idle() && time.saturating_sub(old.segmenter.end().micros()) > silent {
-            old.segmenter.interrupt(offset, None);
-            self.leader = Some(index);
-            self.catalog_due = true;
-            // It may have had to end a segment already while it waited for the old leader to.
-            self.follow_forced_cuts(index);
-        }
-    }
-
-    fn segment_micros(&self) -> i64 {
-        i64::try_from(self.config.segment_target.as_micros()).unwrap_or(i64::MAX).max(1)
-    }
 }
 
 /// A gap whose discontinuity sequence number follows that of the other renditions, `theirs`: a tag counts one.
@@ -316,7 +272,5 @@ fn gap(entry: &mut Entry, until: i64, clock_offset: i64, theirs: u64) {
     entry.segmenter.gap(until, Opening { discontinuity_sequence, clock_offset, announced: None });
 }
 
-#[cfg(test)]
-mod silence_tests;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::silence::Pace;
 use super::{Entry, MAX_TRACKS, Presentation, Sequence};
 use crate::media::{Epoch, RenditionId, Timescale, WallTime};
 use crate::packager::catalog::{Period, PeriodRendition, Rendition};
@@ -171,6 +172,7 @@ impl Entry {
             next_init: None,
             inits: state.inits_made,
             peak_bps: number(state.peak_bps)?,
+            pace: Pace::default(),
             undecodable: 0,
             captions: state.captions,
         };

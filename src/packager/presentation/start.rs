@@ -36,9 +36,14 @@ impl Presentation {
             unit.pts,
             self.tracks.get(index).map_or(Timescale::MILLIS, |entry| entry.segmenter.timescale()),
         );
-        let waiting = std::mem::take(&mut self.waiting);
         // The first access unit cannot fail: nothing has been cut and nothing is kept yet.
         let _ = self.write(index, unit, now);
+        if !self.runs(index) {
+            // It came before the last gap ends: another one leads, or another track does.
+            self.leader = None;
+            return;
+        }
+        let waiting = std::mem::take(&mut self.waiting);
         for (index, unit, arrived) in waiting {
             let time = self.tracks.get(index).map(|entry| entry.segmenter.presentation_time(&unit));
             if time.is_some_and(|time| time >= start) {

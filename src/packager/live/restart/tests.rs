@@ -26,7 +26,7 @@ fn info(name: &str) -> PublisherInfo {
 
 impl Run {
     fn start_with(folder: &Path, config: Config, resume_window: Duration, max_bytes: u64) -> Self {
-        let limits = Limits { max_streams: 4, resume_window };
+        let limits = Limits { max_streams: 400, resume_window };
         let registry = Registry::new(Arc::new(config), Sequences::new(folder), limits, Metrics::for_test());
         let shelf = Shelf::new(folder, max_bytes);
         registry.take_up(&shelf);
@@ -39,9 +39,13 @@ impl Run {
 
     /// Publishes `seconds` of sound that ends now.
     async fn publish(&self, seconds: i64) -> Publisher {
+        self.publish_as(name(), seconds).await
+    }
+
+    async fn publish_as(&self, name: StreamName, seconds: i64) -> Publisher {
         let info = info("test");
         let since = info.since;
-        let mut publisher = self.registry.publish(name(), info, Takeover::default()).await.expect("the name is free");
+        let mut publisher = self.registry.publish(name, info, Takeover::default()).await.expect("the name is free");
         let track = init(Kind::Audio, 0).track.clone();
         let samples = i64::from(track.timescale.hz()) / 50;
         let mut writer = publisher.add_track(track).expect("a good track");
@@ -209,6 +213,77 @@ async fn what_is_wrong_with_a_file_costs_its_stream_the_epoch_and_nothing_else()
     std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("resume/live")).unwrap();
     assert!(Run::start(folder.path()).registry.streams().is_empty());
     assert!(elsewhere.path().join("me.window").exists() && !folder.path().join("resume").exists());
+}
+
+#[tokio::test]
+async fn hundreds_of_streams_go_on_each_with_what_it_had() {
+    const STREAMS: usize = 200;
+    let folder = tempfile::tempdir().unwrap();
+    let run = Run::start(folder.path());
+    let mut publishers = Vec::new();
+    for number in 0..STREAMS {
+        let name = StreamName::new(["live", "show"][number % 2], &format!("s{number}")).unwrap();
+        publishers.push(run.publish_as(name, 4 + number as i64 % 9).await);
+    }
+    let streams: Vec<_> = publishers.iter().map(|publisher| Arc::clone(publisher.stream())).collect();
+    run.registry.begin_stop();
+    drop(publishers);
+    let began = Instant::now();
+    run.registry.put_down(&run.shelf, Duration::from_secs(60)).await;
+    let put_down = began.elapsed();
+    let began = Instant::now();
+    let run = Run::start(folder.path());
+    println!("{STREAMS} streams put down in {put_down:?}, taken up in {:?}", began.elapsed());
+    assert_eq!(run.registry.streams().len(), STREAMS);
+    for before in streams {
+        let after = run.registry.stream(&before.name).expect("it is there");
+        assert_eq!((after.epoch(), after.state()), (before.epoch(), State::Waiting), "{}", before.name);
+        assert_eq!(media(&before.windows()[0]), media(&after.windows()[0]), "{}", before.name);
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_costs_the_epoch_rather_than_date_media_in_the_future() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = Run::start(folder.path());
+    let publisher = run.publish(20).await;
+    let epoch = publisher.stream().epoch();
+    run.stop(Some(publisher)).await;
+    let good = std::fs::read(file(folder.path())).unwrap();
+    for (set_back, goes_on) in [(1_000_000, true), (5_000_000, false)] {
+        // As if it had been put down so much later than it was.
+        let (mut header, payload) = saved::read(&good).unwrap();
+        header.left_micros = now().micros() + set_back;
+        let presentation = &mut header.presentation;
+        presentation.clock_offset_micros += header.left_micros - now().micros();
+        let mut later = Vec::new();
+        saved::write(&header, &[bytes::Bytes::copy_from_slice(payload)], &mut later).unwrap();
+        std::fs::create_dir_all(file(folder.path()).parent().unwrap()).unwrap();
+        std::fs::write(file(folder.path()), &later).unwrap();
+        let numbers = std::fs::read(folder.path().join("sequences/live/me.json")).unwrap();
+        let run = Run::start(folder.path());
+        let went_on = run.registry.stream(&name()).map(|stream| stream.epoch());
+        assert_eq!(went_on, goes_on.then_some(epoch), "{set_back} µs");
+        std::fs::write(folder.path().join("sequences/live/me.json"), numbers).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_named_like_a_window_and_is_none_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let shelf = Shelf::new(folder.path(), 1 << 30);
+    let app = folder.path().join("resume/live");
+    std::fs::create_dir_all(app.join("folder.window")).unwrap();
+    std::os::unix::fs::symlink("/dev/null", app.join("link.window")).unwrap();
+    std::os::unix::fs::symlink("/dev", folder.path().join("resume/show")).unwrap();
+    for (name, bytes) in [("plain.window", "twelve bytes"), (".tmpAbC123", "half written"), ("~.window~", "not ours")] {
+        std::fs::write(app.join(name), bytes).unwrap();
+    }
+    let (found, mut strange) = shelf.files();
+    strange.sort();
+    assert_eq!(strange, [app.join("folder.window"), app.join("link.window"), folder.path().join("resume/show")]);
+    let found: Vec<_> = found.iter().map(|found| (found.name.to_string(), found.bytes)).collect();
+    assert_eq!(found, [("live/plain".to_owned(), 12)]);
 }
 
 #[tokio::test]

@@ -1,0 +1,147 @@
+//! What happens when one track falls silent while others go on: a follower gets gaps, and a leader is replaced.
+//!
+//! A follower's segments are numbered as the leader's are, so that its gaps end where the leader cuts. The last one is kept open, since media that
+//! comes again takes the number behind it, which must not be ahead of the leader's:
+//!
+//! ```text
+//!   leader     ──── s7 ──────┼──── s8 ──────┼──── s9 ──────┼──── s10 ─────
+//!   follower   ─── s7 ─       s8 (gap), listed at the latest when a segment is due │ s9 (gap), ends where media begins ├─ s10 ──
+//! ```
+//!
+//! Where the leader's segments are long, a new segment is due before the gap behind it has begun. It is listed then, and media that comes before the
+//! leader's next cut waits for that.
+//!
+//! Specification: RFC 8216bis §6.2.1.
+
+use super::Presentation;
+use crate::media::{AccessUnit, Kind, MediaTime};
+
+/// How a track keeps up with the leader, by the leader's presentation time in microseconds.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Pace {
+    /// The segment in the making; `None` before the leader has seen one.
+    msn: Option<u64>,
+    /// Where the leader was when it began to be that.
+    since: i64,
+    /// Where the leader was when the track brought something last.
+    brought: i64,
+}
+
+impl Presentation {
+    /// The leader cuts at `time`: tracks that brought nothing during the whole segment that ends there get gaps, so that their playlists go on.
+    pub(super) fn fill_silent_followers(&mut self, time: MediaTime) {
+        let (msn, offset) = (self.next.media, self.clock.offset());
+        let sound_leads = self.leader.and_then(|leader| self.kind(leader)) == Some(Kind::Audio);
+        for index in 0..self.tracks.len() {
+            let Some(entry) = self.tracks.get_mut(index).filter(|entry| entry.segmenter.has_started()) else {
+                continue;
+            };
+            // The last gap is kept open for media that begins within the leader's segment. A picture needs none: it takes the lead, and cuts.
+            let leads_again = sound_leads && entry.segmenter.kind() == Kind::Video && entry.segmenter.is_idle();
+            let next = msn + u64::from(leads_again);
+            if self.leader == Some(index) || entry.segmenter.open_msn() + 2 > next {
+                continue;
+            }
+            entry.segmenter.interrupt(offset, None);
+            self.fill_behind(index, next, time);
+        }
+    }
+
+    /// Track `index`, which follows, has brought something.
+    pub(super) fn note_follower(&mut self, index: usize) {
+        let here = self.leaders_end();
+        if let Some(entry) = self.tracks.get_mut(index) {
+            entry.pace.brought = here;
+        }
+    }
+
+    /// The leader goes on: followers that are silent get the segment that is due, unless it has not ended yet. Where the leader's timeline `breaks`,
+    /// it says nothing of how long others were silent.
+    pub(super) fn list_what_is_due(&mut self, breaks: bool) {
+        let (here, Some(cut)) = (self.leaders_end(), self.cuts.back().map(|cut| cut.time)) else { return };
+        // A new segment is to be listed within 1.5 target durations of the one before (RFC 8216bis §6.2.1). An eighth is left for the way to viewers.
+        let latest = i64::try_from(self.config.target_duration.as_micros()).unwrap_or(i64::MAX) / 8 * 11;
+        let silent = self.segment_micros() / 2;
+        for index in 0..self.tracks.len() {
+            let Some(entry) = self.tracks.get_mut(index).filter(|entry| entry.segmenter.has_started()) else {
+                continue;
+            };
+            let (msn, pace) = (entry.segmenter.open_msn(), &mut entry.pace);
+            if pace.msn != Some(msn) || breaks {
+                *pace = Pace { msn: Some(msn), since: here, brought: here };
+            }
+            let follows = self.leader != Some(index) && msn < self.next.media;
+            if !follows || here.saturating_sub(pace.since) < latest {
+                continue;
+            }
+            if entry.segmenter.is_idle() {
+                self.fill_behind(index, msn + 2, cut);
+            } else if here.saturating_sub(pace.brought) >= silent {
+                self.interrupt_track(index);
+            } else {
+                continue;
+            }
+            self.catalog_due = true;
+        }
+    }
+
+    /// Media of the silent follower `index`, presented at `time`, comes while the leader's segment is `msn`: whether it has to wait for the next one,
+    /// since the gap before it had to be listed. Nobody would cut where the leader is silent too.
+    pub(super) fn waits_for_a_cut(&self, index: usize, msn: u64, time: MediaTime) -> bool {
+        let Some(entry) = self.tracks.get(index) else { return false };
+        let silent = time.micros().saturating_sub(self.leaders_end()) > self.silence_micros();
+        entry.segmenter.open_msn() >= msn && !silent
+    }
+
+    /// `unit` of another track comes long after the leader's last access unit: that track leads from here.
+    pub(super) fn replace_silent_leader(&mut self, leader: usize, index: usize, unit: &AccessUnit) {
+        let Some(entry) = self.tracks.get(index) else { return };
+        if !entry.segmenter.has_started() || entry.segmenter.is_idle() {
+            return;
+        }
+        let time = entry.segmenter.presentation_time(unit).micros();
+        let on_time = entry.segmenter.open_msn() >= self.next.media;
+        let silent = self.silence_micros();
+        let Some(old) = self.tracks.get(leader) else { return };
+        // One picture does not say yet how long pictures last.
+        let silent = if old.segmenter.last_duration() == 0 { silent * 2 } else { silent };
+        if on_time && !old.segmenter.is_idle() && time.saturating_sub(old.segmenter.end().micros()) > silent {
+            self.interrupt_track(leader);
+            self.leader = Some(index);
+            self.catalog_due = true;
+            // It may have had to end a segment already while it waited for the old leader to.
+            self.follow_forced_cuts(index);
+        }
+    }
+
+    /// Track `index` is silent within the leader's segment.
+    fn interrupt_track(&mut self, index: usize) {
+        // It has a share in the period that goes on, though not in the next.
+        self.tell_periods_of_the_first_cut();
+        if let Some(periods) = &mut self.periods {
+            periods.falls_silent();
+        }
+        let offset = self.clock.offset();
+        if let Some(entry) = self.tracks.get_mut(index) {
+            entry.segmenter.interrupt(offset, None);
+        }
+    }
+
+    /// Where the leader's media ends, presentation time in microseconds.
+    fn leaders_end(&self) -> i64 {
+        self.leader.and_then(|leader| self.tracks.get(leader)).map_or(0, |entry| entry.segmenter.end().micros())
+    }
+
+    /// A leader is silent when others are so far ahead of it: a segment of the new one goes by before the first gap can be listed, and no more than
+    /// 1.5 target durations may go by before a new segment is (RFC 8216bis §6.2.1).
+    fn silence_micros(&self) -> i64 {
+        self.segment_micros() * 3 / 4
+    }
+
+    pub(super) fn segment_micros(&self) -> i64 {
+        i64::try_from(self.config.segment_target.as_micros()).unwrap_or(i64::MAX).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+//! A track that falls silent while the other goes on: how soon viewers are told, and how it comes back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::media::{Kind, RenditionId, Timescale};
+use crate::packager::Config;
+use crate::packager::playlist::dash;
+use crate::packager::testing::simulation::Simulation;
+use crate::packager::testing::{audio_track, video_track};
+
+const VIDEO: RenditionId = RenditionId { kind: Kind::Video, index: 0 };
+const AUDIO: RenditionId = RenditionId { kind: Kind::Audio, index: 0 };
+const KHZ48: fn() -> Timescale = || Timescale::new(48_000).expect("not zero");
+
+/// 30 pictures a second with a key frame every two seconds, and AAC, for `seconds`; nothing of what `left_out` says, given kind and picture. Video
+/// arrives `late` pictures after the sound that belongs to it, or before where that is negative. Calls `look` after each picture's time.
+fn av(
+    simulation: &mut Simulation,
+    seconds: i64,
+    late: i64,
+    left_out: impl Fn(Kind, i64) -> bool,
+    look: impl FnMut(&Simulation, i64),
+) {
+    av_with(simulation, (seconds, 60), late, left_out, look);
+}
+
+/// The same with a key frame every `gop` pictures.
+fn av_with(
+    simulation: &mut Simulation,
+    (seconds, gop): (i64, i64),
+    late: i64,
+    left_out: impl Fn(Kind, i64) -> bool,
+    mut look: impl FnMut(&Simulation, i64),
+) {
+    let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+    for n in 0..seconds * 30 {
+        let (picture, n) = (n - late.max(0), n + late.min(0));
+        if picture >= 0 && !left_out(Kind::Video, picture) {
+            simulation.push(video, picture * 3_000, picture * 3_000, picture % gop == 0, 900, Timescale::NINETY_KHZ);
+        }
+        if n >= 0 && !left_out(Kind::Audio, n) {
+            for frame in (n * 1_600 + 1_023) / 1_024..((n + 1) * 1_600 + 1_023) / 1_024 {
+                simulation.push(audio, frame * 1_024, frame * 1_024, true, 300, KHZ48());
+            }
+        }
+        look(simulation, n);
+    }
+}
+
+/// 1.5 target durations are 6 s (RFC 8216bis §6.2.1), from when a segment was first seen to when the next one was, as a client sees them.
+#[test]
+fn a_track_that_falls_silent_has_a_new_segment_in_time() {
+    for kind in [Kind::Video, Kind::Audio] {
+        for from in (180..240).step_by(5).chain([239]) {
+            let mut simulation = Simulation::new(Config::default());
+            let mut seen: BTreeMap<u64, i64> = BTreeMap::new();
+            let id = RenditionId { kind, index: 0 };
+            let silent = |of: Kind, n: i64| of == kind && (from..900).contains(&n);
+            av(&mut simulation, 36, 0, silent, |simulation, n| {
+                let Some(window) = simulation.windows.get(&id) else { return };
+                for segment in window.segments.iter().chain(&window.open) {
+                    seen.entry(segment.msn).or_insert(n);
+                }
+            });
+            let first: Vec<i64> = seen.into_values().collect();
+            let longest = first.windows(2).map(|pair| pair[1] - pair[0]).max().expect("segments");
+            assert!(longest <= 6 * 30, "{kind:?} silent from picture {from}: {:.2} s", longest as f64 / 30.0);
+            let (video, audio) = (&simulation.windows[&VIDEO], &simulation.windows[&AUDIO]);
+            assert_eq!((video.open_msn, video.waiting, audio.waiting), (audio.open_msn, false, false), "{from}");
+        }
+    }
+}
+
+/// The same from one complete segment to the next, however rare key frames are: every three and four seconds, so rarely that segments are ended
+/// without. Sound arrives beside the pictures that it belongs to, late or early.
+#[test]
+fn a_track_that_falls_silent_beside_rare_key_frames_has_a_new_segment_in_time() {
+    for (kind, gop) in
+        [Kind::Video, Kind::Audio].into_iter().flat_map(|kind| [60, 90, 120, 134, 450].map(|gop| (kind, gop)))
+    {
+        // Pictures that come later than their sound are missed so much later, and may be too late for their gap again and again, see below.
+        let late: &[i64] = if kind == Kind::Audio { &[0, 20, -20] } else { &[0] };
+        for (from, late) in (360..480).step_by(7).flat_map(|from| late.iter().map(move |late| (from, *late))) {
+            let what = format!("{kind:?} silent from picture {from}, {late} late, a key frame every {gop}");
+            let mut simulation = Simulation::new(Config::default());
+            let mut seen: BTreeMap<u64, i64> = BTreeMap::new();
+            let (id, other) = if kind == Kind::Video { (VIDEO, AUDIO) } else { (AUDIO, VIDEO) };
+            let silent = |of: Kind, n: i64| of == kind && (from..1_200).contains(&n);
+            av_with(&mut simulation, (60, gop), late, silent, |simulation, n| {
+                let Some(window) = simulation.windows.get(&id) else { return };
+                for segment in &window.segments {
+                    seen.entry(segment.msn).or_insert(n);
+                }
+                let Some(others) = simulation.windows.get(&other).map(|window| window.open_msn) else { return };
+                assert!(window.open_msn.abs_diff(others) <= 2, "{what}: {} and {others}", window.open_msn);
+            });
+            let first: Vec<i64> = seen.into_values().collect();
+            let longest = first.windows(2).map(|pair| pair[1] - pair[0]).max().expect("segments");
+            assert!(longest <= 6 * 30, "{what}: {:.2} s", longest as f64 / 30.0);
+            let (window, other) = (&simulation.windows[&id], &simulation.windows[&other]);
+            assert_eq!((window.waiting, other.waiting), (false, false), "{what}");
+            assert!(
+                window.open_msn.abs_diff(other.open_msn) <= 1,
+                "{what}: {} and {}",
+                window.open_msn,
+                other.open_msn
+            );
+        }
+    }
+}
+
+/// Sound that comes back while its gap is open is heard at once; where the gap had to be listed, from the next cut on.
+#[test]
+fn sound_that_comes_back_is_numbered_as_the_pictures_are() {
+    for gop in [60, 120, 900] {
+        for until in (400..700).step_by(3) {
+            let mut simulation = Simulation::new(Config::default());
+            let silent = |of: Kind, n: i64| of == Kind::Audio && (370..until).contains(&n);
+            av_with(&mut simulation, (40, gop), 0, silent, |_, _| {});
+            let (video, audio) = (&simulation.windows[&VIDEO], &simulation.windows[&AUDIO]);
+            assert_eq!((audio.open_msn, audio.waiting), (video.open_msn, false), "back at {until}, gop {gop}");
+            let back = audio.segments.windows(2).find(|pair| pair[0].is_gap() && !pair[1].is_gap());
+            let Some([_, back]) = back else { continue };
+            let late = KHZ48().seconds(back.start) - until as f64 / 30.0;
+            let most = if gop == 60 { 0.1 } else { 3.6 };
+            assert!((-0.1..most).contains(&late), "back at {until}, gop {gop}: heard {late:.2} s later");
+            let pictures = video.segment(back.msn).expect("the same numbers");
+            let apart = KHZ48().seconds(back.start) - Timescale::NINETY_KHZ.seconds(pictures.start);
+            assert!((-0.1..4.5).contains(&apart), "back at {until}, gop {gop}: {apart:.2} s after its pictures");
+        }
+    }
+}
+
+/// Sound comes back and waits for the next cut, which never comes, since pictures fall silent at that moment.
+#[test]
+fn sound_that_waits_for_a_cut_of_silent_pictures_does_not_wait_for_ever() {
+    for from in (400..700).step_by(2) {
+        let mut simulation = Simulation::new(Config::default());
+        let silent = |of: Kind, n: i64| if of == Kind::Audio { (370..from).contains(&n) } else { n >= from };
+        av_with(&mut simulation, (40, 120), 0, silent, |_, _| {});
+        let audio = &simulation.windows[&AUDIO];
+        let newest = audio.open.as_ref().or(audio.segments.last()).expect("media");
+        assert!(!audio.waiting && KHZ48().seconds(newest.start + newest.duration) > 39.5, "silent from {from}");
+    }
+}
+
+/// One key frame comes in the middle of the silence, after sound that is presented later than it: behind the gap that was listed up to there.
+#[test]
+fn a_picture_that_comes_too_late_for_its_gap_does_not_lead() {
+    let mut missed = 0;
+    for from in 180..240 {
+        let mut simulation = Simulation::new(Config::default());
+        let silent = |of: Kind, n: i64| of == Kind::Video && n >= from && n != 720;
+        let mut longest = 0;
+        let mut media = false;
+        av(&mut simulation, 40, 9, silent, |simulation, n| {
+            let window = |id| simulation.windows.get(&id).filter(|_| n > 800);
+            let sound = window(AUDIO).and_then(|window| window.segments.last());
+            longest = longest.max(sound.map_or(0, |segment| segment.duration));
+            media |= window(VIDEO)
+                .is_some_and(|window| window.segments.iter().any(|segment| segment.msn > 51 && !segment.is_gap()));
+        });
+        missed += u64::from(!media);
+        let (video, audio) = (&simulation.windows[&VIDEO], &simulation.windows[&AUDIO]);
+        assert!(audio.open_msn - video.open_msn <= 1, "silent from {from}: {} and {}", audio.open_msn, video.open_msn);
+        assert!(longest < 4 * 48_000, "silent from {from}: sound was cut where it had to be, {longest}");
+        let windows = [video.clone(), audio.clone()];
+        let mpd = dash::render(simulation.catalog.as_ref().expect("a catalog"), &windows);
+        assert!(dash_mpd_core::parse(&mpd).is_ok(), "{mpd}");
+    }
+    assert!((1..60).contains(&missed), "of 60 key frames {missed} came too late");
+}
+
+#[test]
+fn a_picture_every_two_seconds_is_not_silence() {
+    let mut simulation = Simulation::new(Config::default());
+    av(&mut simulation, 30, 0, |of, n| of == Kind::Video && n % 60 != 0, |_, _| {});
+    let (video, audio) = (&simulation.windows[&VIDEO], &simulation.windows[&AUDIO]);
+    assert_eq!((video.open_msn, video.waiting), (audio.open_msn, false));
+    assert!(video.segments.len() > 6 && video.segments.iter().all(|segment| !segment.is_gap()));
+}
+
+/// Found by fuzzing: one of four tracks runs a minute ahead, and each of the others leads, or would, in between. What viewers have seen of a
+/// segment in the making stays (which every window is held to), and no playlist stands still.
+#[test]
+fn no_track_stands_still_while_another_is_a_minute_ahead() {
+    let mut simulation = Simulation::new(Config::default());
+    let mut sound = audio_track();
+    sound.timescale = Timescale::new(44_100).expect("not zero");
+    let tracks = [video_track(), audio_track(), video_track(), sound];
+    let scales = tracks.each_ref().map(|track| track.timescale);
+    let ids = tracks.map(|track| simulation.add(track));
+    let mut units = vec![(0, 0, 100, true), (1, 0, 0, true), (1, 840, 840, true)];
+    units.extend((1..5).map(|n| (3, n * 2_290, n * 2_290, true)));
+    units.extend([(2, 2_550, 2_650, true), (3, 11_450, 11_450, true), (0, 20, 120, true), (1, 9_852, 9_852, true)]);
+    units.extend((0..15).map(|n| (3, 25_934 + n * 2_290, 25_934 + n * 2_290, true)));
+    units.extend([(1, 12_142, 12_142, true), (0, 220, 220, false), (1, 12_163, 12_163, true)]);
+    units.extend([(0, 18_320, 18_320, true), (1, 12_363, 12_363, true), (3, 60_284, 60_284, true)]);
+    let mut latest = 0;
+    for (track, dts, pts, sync) in units {
+        let at = |millis: i64| scales[track].ticks(Duration::from_millis(millis.unsigned_abs()));
+        // It arrives when the one before did, at the earliest.
+        latest = latest.max(dts);
+        simulation.shift = (latest - dts) * 1_000;
+        simulation.push(ids[track], at(dts), at(pts), sync, 100, scales[track]);
+        let newest = simulation.windows.values().map(|window| window.open_msn).max().expect("a window");
+        for window in simulation.windows.values() {
+            assert!(
+                newest - window.open_msn <= 1,
+                "{} is {} segments behind",
+                window.rendition.id,
+                newest - window.open_msn
+            );
+        }
+    }
+    simulation.finish();
+}
+
+/// A second picture track's key frame lies before the segment that sound has begun, so that it cannot take the lead, and none follows.
+#[test]
+fn a_key_frame_that_comes_too_late_does_not_take_the_lead_from_sound() {
+    let mut simulation = Simulation::new(Config::default());
+    let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+    let mut longest = 0;
+    for frame in 0..1_000 {
+        simulation.push(audio, frame * 1_024, frame * 1_024, true, 300, KHZ48());
+        if frame == 140 {
+            simulation.push(video, 60_000, 60_000, true, 900, Timescale::NINETY_KHZ);
+            assert_eq!(simulation.presentation.leader, Some(1), "sound leads on");
+        }
+        let last = simulation.windows.get(&AUDIO).and_then(|window| window.segments.last());
+        longest = longest.max(last.map_or(0, |segment| segment.duration));
+    }
+    assert!(longest < 2 * 48_000 + 2_048, "a segment of {longest} ticks");
+}
+
+/// Found by fuzzing: segments of a DASH Period are numbered one after the other, so that none may be missing in the middle of it. A track that falls
+/// silent within a segment of the others may be back before the next one begins.
+#[test]
+fn no_dash_period_has_a_gap_within() {
+    for (kind, gop) in [(Kind::Video, 10), (Kind::Video, 60), (Kind::Audio, 120)] {
+        for (from, count) in (200..260).step_by(3).flat_map(|from| [(from, 50), (from, 70), (from, 160)]) {
+            let mut simulation = Simulation::new(Config::default());
+            let silent = |of: Kind, n: i64| of == kind && (from..from + count).contains(&n);
+            av_with(&mut simulation, (18, gop), 0, silent, |_, _| {});
+            simulation.finish();
+            let catalog = simulation.catalog.as_ref().expect("a catalog");
+            for (period, share) in
+                catalog.periods.iter().flat_map(|one| one.renditions.iter().map(move |share| (one, share)))
+            {
+                let belongs = |msn: u64| msn >= share.first_msn && share.end_msn.is_none_or(|end| msn < end);
+                let all = simulation.windows[&share.id].segments.iter().filter(|segment| belongs(segment.msn));
+                let media: Vec<u64> = all.filter(|segment| !segment.is_gap()).map(|segment| segment.msn).collect();
+                let holes = media.windows(2).any(|pair| pair[0] + 1 != pair[1]);
+                assert!(
+                    !holes,
+                    "{} of period {}: {media:?}, {kind:?} silent from {from} for {count}",
+                    share.id, period.id
+                );
+            }
+        }
+    }
+}
