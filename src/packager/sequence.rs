@@ -222,7 +222,7 @@ mod tests {
         let hanging: StreamName = "live/me".parse().unwrap();
         let _hangs = sequences.changing.lock(&path(&hanging));
         // Locks are shared, so that some must wait.
-        let (done, finished) = std::sync::mpsc::channel();
+        let (done, finished) = std::sync::mpsc::sync_channel(20);
         for number in 0..20 {
             let (sequences, done) = (sequences.clone(), done.clone());
             let name: StreamName = format!("live/{number}").parse().unwrap();
