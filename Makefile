@@ -1,7 +1,7 @@
 # What one does with Rillcast. What runs is built with the profile dist, what is tested with release, which compiles faster (Cargo.toml).
 
 SHELL := /bin/bash
-export PATH := $(HOME)/.cargo/bin:$(CURDIR)/target/tools/bin:$(PATH)
+export PATH := $(HOME)/.cargo/bin:$(PATH)
 CARGO := cargo
 SERVER := target/dist/rillcast
 

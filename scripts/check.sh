@@ -2,7 +2,7 @@
 # Formatting, lints, documentation, licences, fuzz targets. Any warning fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export PATH="$HOME/.cargo/bin:$PWD/target/tools/bin:$PATH"
+export PATH="$HOME/.cargo/bin:$PATH"
 
 stage() { printf '\n==> %s\n' "$*"; }
 

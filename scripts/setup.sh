@@ -72,11 +72,11 @@ npm_install() { # folder
 npm_install web
 if [ "$what" = test ]; then
     npm_install tests/browser
-    if ! target/tools/bin/cargo-deny --version 2>/dev/null | grep -qF "$deny_version"; then
-        # Three minutes on two cores; kept below target/, so that it is built once.
-        say "cargo-deny $deny_version (in target/tools)"
-        cargo install cargo-deny --locked --version "$deny_version" --root target/tools --target-dir target/tools-build --quiet
-        rm -rf target/tools-build
+    if ! cargo deny --version 2>/dev/null | grep -qF "$deny_version"; then
+        # Two to three minutes on two cores; kept beside cargo, as the toolchain is, so that another clone need not build it again.
+        say "cargo-deny $deny_version"
+        cargo install cargo-deny --locked --force --version "$deny_version" --target-dir target/cargo-deny --quiet
+        rm -rf target/cargo-deny
     fi
 fi
 say "ready for '$what'"

@@ -5,7 +5,7 @@
 #   scripts/test.sh live obs   these integration binaries only
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export PATH="$HOME/.cargo/bin:$PWD/target/tools/bin:$PATH"
+export PATH="$HOME/.cargo/bin:$PATH"
 export RUST_BACKTRACE=1
 log=target/test-results.txt
 mkdir -p target
