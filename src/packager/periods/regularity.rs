@@ -45,11 +45,11 @@ impl Regularity {
     pub(super) fn segment_ends(&mut self, at: i64, independent: bool, tolerance: i64) {
         let Some(begun) = self.begun.filter(|_| independent) else { return self.restart(at, independent) };
         let length = at.saturating_sub(begun);
-        let as_before = |before: i64| length.saturating_sub(before).saturating_abs() <= tolerance;
-        if self.before.take().is_some_and(as_before) {
+        let is_like = |other: i64| length.saturating_sub(other).saturating_abs() <= tolerance;
+        if self.before.take().is_some_and(is_like) {
             // The encoder is regular still, or another one that is set up alike: what was proved need not be proved again.
             (self.run, self.run_start) = (self.proof, at.saturating_sub(length.saturating_mul(self.proof.into())));
-        } else if self.last.is_some_and(|last| length.saturating_sub(last).saturating_abs() <= tolerance) {
+        } else if self.last.is_some_and(is_like) {
             self.run = self.run.saturating_add(1);
         } else {
             (self.run, self.run_start) = (1, begun);
