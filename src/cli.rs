@@ -5,11 +5,15 @@ mod token;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::app::{App, SetLogFilter};
 use crate::config::{Config, LogFormat, Source};
+
+/// How often threads without work are woken.
+const IDLE_TURN: Duration = Duration::from_secs(2);
 
 /// A live-streaming media server: RTMP in, low-latency HLS and DASH out.
 #[derive(Debug, Parser)]
@@ -46,11 +50,12 @@ struct Serve {
 }
 
 impl Command {
-    /// Does what was asked and returns when it is done.
+    /// Does what was asked and returns when it is done. A thread of the server calls `at_rest` whenever it has nothing to do, and every few seconds:
+    /// what it has freed is then the allocator's to give back.
     ///
     /// # Errors
     /// What went wrong, for a person to read.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(self, at_rest: fn()) -> anyhow::Result<()> {
         // Not for `version`: a broken configuration must not hide which version finds it broken.
         let mut source = Source::new(self.config);
         let mut load = || source.load();
@@ -63,7 +68,8 @@ impl Command {
                 let config = load()?;
                 let set_log_filter = start_log(&config)?;
                 raise_open_files();
-                runtime()?.block_on(async {
+                runtime(at_rest)?.block_on(async {
+                    tokio::spawn(wake_all_threads());
                     let app = App::start(config, source, set_log_filter).await?;
                     if let Some(Err(error)) = serve.ports_file.as_deref().map(|path| app.write_ports(path)) {
                         // What was taken up is put down again for the next start.
@@ -89,11 +95,23 @@ impl Command {
 }
 
 /// As many threads as there are cores. With one, tasks run in the thread that waits for them, which wakes up for less.
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+fn runtime(at_rest: fn()) -> std::io::Result<tokio::runtime::Runtime> {
     let alone = std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
     let mut builder =
         if alone { tokio::runtime::Builder::new_current_thread() } else { tokio::runtime::Builder::new_multi_thread() };
-    builder.enable_all().build()
+    builder.enable_all().on_thread_park(at_rest).build()
+}
+
+/// Lets every thread come to rest anew now and then: one that has done nothing since a crowd left would keep what the crowd took.
+async fn wake_all_threads() {
+    let mut turns = tokio::time::interval(IDLE_TURN);
+    loop {
+        turns.tick().await;
+        // More tasks than threads, and none done at once: then each thread takes some.
+        for _ in 0..2 * tokio::runtime::Handle::current().metrics().num_workers() {
+            tokio::spawn(tokio::task::yield_now());
+        }
+    }
 }
 
 /// Systems start programs with 1,024 open files for the sake of `select`, which nothing here uses. Every viewer needs one.

@@ -19,8 +19,8 @@ const NAME: &str = "canary";
 const PARTS_AFTER: usize = 5;
 /// Without a new part for this long, the stream has stopped, unless the machine was too busy to judge.
 const STOPPED: Duration = Duration::from_secs(3);
-/// Memory that allocators keep after a flood: freed, but not given back to the system.
-const KEPT_KIB: u64 = 24 * 1024;
+/// What the stream's window and the allocator may have grown by once a flood is over: what it took is given back within seconds.
+const KEPT_KIB: u64 = 8 * 1024;
 
 /// What a process uses.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +73,7 @@ impl Canary {
         Self::start_of(server, 180)
     }
 
-    /// Allows the allocator to keep more, for what comes next.
+    /// Allows more to be kept, for what comes next.
     pub fn allow_kib(&mut self, kib: u64) {
         self.kept_kib += kib;
     }
@@ -128,11 +128,13 @@ impl Canary {
         assert!(!server.process().log().contains("panicked"), "something panicked:\n{}", server.process().log());
         let id = server.process().id();
         // The viewer's last connection and the API's may still be closing.
-        let after = wait_for("descriptors to be given back", Duration::from_secs(20), || {
-            Some(Footprint::of(id)).filter(|now| now.descriptors <= self.before.descriptors + 2)
+        let (before, at_once) = (self.before, Footprint::of(id));
+        let most_kib = before.resident_kib + self.kept_kib;
+        let after = wait_for("descriptors and memory to be given back", Duration::from_secs(20), || {
+            let now = Footprint::of(id);
+            (now.descriptors <= before.descriptors + 2 && now.resident_kib <= most_kib).then_some(now)
         });
-        println!("before {:?}, after {after:?}", self.before);
-        assert!(after.resident_kib <= self.before.resident_kib + self.kept_kib, "memory: {:?} {after:?}", self.before);
+        println!("before {before:?}, after {at_once:?}, a little later {after:?}");
     }
 }
 

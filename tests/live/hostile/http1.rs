@@ -207,7 +207,6 @@ fn idle_connections_are_cheap_and_make_room() {
     let overrides = [("RILLCAST__EDGE__MAX_CONNECTIONS", "5100"), ("RILLCAST__EDGE__HEADER_TIMEOUT", "2s")];
     let mut rows = Rows::start(&overrides);
     let address = rows.server.http();
-    rows.allow_kib(IDLE * MOST_KIB);
     rows.row("69 idle connections", &[&limit("connections"), &limit("idle")], |server| {
         let before = Rows::footprint(server).resident_kib;
         let mut held = Vec::new();

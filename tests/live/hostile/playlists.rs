@@ -136,7 +136,6 @@ fn viewers_of_a_stream_that_stands_still_are_cheap() {
     let (address, secure) = (rows.server.http(), rows.server.https());
     let mut publisher = Publisher::ffmpeg_looping(&rows.server.publish_url("still"), &Source::default());
     rows.server.wait_live("still", 2);
-    rows.allow_kib(VIEWERS * MOST_KIB);
     let playlist = video_playlist(&rows.server, "still");
     publisher.freeze();
     let next = |server: &crate::common::server::Server| {

@@ -27,7 +27,7 @@ impl Rows {
         Self { server, canary, failures: Vec::new(), told: BTreeSet::new() }
     }
 
-    /// Allows the allocator to keep so much more of what is freed, where a row needs that much at a time.
+    /// Allows so much more memory to be in use in the end, where a row leaves something that is kept.
     pub fn allow_kib(&mut self, kib: u64) {
         self.canary.allow_kib(kib);
     }

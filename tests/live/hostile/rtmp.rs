@@ -159,8 +159,6 @@ fn handshakes_and_chunks() {
         assert_closed_in_time(silent, "C0 and then nothing");
         assert_closed_in_time(slow, "two bytes a second");
     });
-    // A thousand connections at a time, whose memory the allocator keeps.
-    rows.allow_kib(1_000 * 32);
     rows.row("6 half-open handshakes", &[&refused("max_per_ip"), &refused("max_connections"), &timeout], |_| {
         half_open(address);
     });
