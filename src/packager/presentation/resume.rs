@@ -142,8 +142,12 @@ impl Presentation {
     pub(super) fn rejoin(&mut self, index: usize, unit: AccessUnit, now: WallTime) {
         let leads = self.leader == Some(index);
         let Some(entry) = self.tracks.get_mut(index) else { return };
-        if entry.segmenter.kind() == Kind::Video && !unit.sync || entry.segmenter.comes_too_early(&unit) {
+        let decodable = unit.sync || entry.segmenter.kind() == Kind::Audio;
+        if !decodable || entry.segmenter.comes_too_early(&unit) {
             entry.undecodable += 1;
+            if decodable {
+                self.note_missed(index);
+            }
             return;
         }
         let scale = entry.segmenter.timescale();

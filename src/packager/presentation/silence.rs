@@ -11,6 +11,9 @@
 //! Where the leader's segments are long, a new segment is due before the gap behind it has begun. It is listed then, and media that comes before the
 //! leader's next cut waits for that.
 //!
+//! Pictures may arrive later than the sound that they belong to, and a key frame just before a cut of sound then comes behind it, each time. So where
+//! one came too late for its gap, the next gap is listed no sooner than it is due.
+//!
 //! Specification: RFC 8216bis §6.2.1.
 
 use super::Presentation;
@@ -25,12 +28,16 @@ pub(super) struct Pace {
     since: i64,
     /// Where the leader was when the track brought something last.
     brought: i64,
+    /// Where the leader was when a picture came last with which the track could have begun again, had the gap there not been listed already.
+    missed: Option<i64>,
 }
 
 impl Presentation {
     /// The leader cuts at `time`: tracks that brought nothing during the whole segment that ends there get gaps, so that their playlists go on.
     pub(super) fn fill_silent_followers(&mut self, time: MediaTime) {
         let (msn, offset) = (self.next.media, self.clock.offset());
+        let (here, memory) = (self.leaders_end(), 2 * self.target_micros());
+        let awaited = |pace: Pace| pace.missed.is_some_and(|missed| here.saturating_sub(missed) < memory);
         let sound_leads = self.leader.and_then(|leader| self.kind(leader)) == Some(Kind::Audio);
         for index in 0..self.tracks.len() {
             let Some(entry) = self.tracks.get_mut(index).filter(|entry| entry.segmenter.has_started()) else {
@@ -39,7 +46,10 @@ impl Presentation {
             // The last gap is kept open for media that begins within the leader's segment. A picture needs none: it takes the lead, and cuts.
             let leads_again = sound_leads && entry.segmenter.kind() == Kind::Video && entry.segmenter.is_idle();
             let next = msn + u64::from(leads_again);
-            if self.leader == Some(index) || entry.segmenter.open_msn() + 2 > next {
+            if self.leader == Some(index)
+                || entry.segmenter.open_msn() + 2 > next
+                || (leads_again && awaited(entry.pace))
+            {
                 continue;
             }
             entry.segmenter.interrupt(offset, None);
@@ -55,12 +65,20 @@ impl Presentation {
         }
     }
 
+    /// A picture with which the silent track `index` could have begun again came behind the gap that it belongs before.
+    pub(super) fn note_missed(&mut self, index: usize) {
+        let here = self.leaders_end();
+        if let Some(entry) = self.tracks.get_mut(index) {
+            entry.pace.missed = Some(here);
+        }
+    }
+
     /// The leader goes on: followers that are silent get the segment that is due, unless it has not ended yet. Where the leader's timeline `breaks`,
     /// it says nothing of how long others were silent.
     pub(super) fn list_what_is_due(&mut self, breaks: bool) {
         let (here, Some(cut)) = (self.leaders_end(), self.cuts.back().map(|cut| cut.time)) else { return };
         // A new segment is to be listed within 1.5 target durations of the one before (RFC 8216bis §6.2.1). An eighth is left for the way to viewers.
-        let latest = i64::try_from(self.config.target_duration.as_micros()).unwrap_or(i64::MAX) / 8 * 11;
+        let latest = self.target_micros() / 8 * 11;
         let silent = self.segment_micros() / 2;
         for index in 0..self.tracks.len() {
             let Some(entry) = self.tracks.get_mut(index).filter(|entry| entry.segmenter.has_started()) else {
@@ -68,7 +86,7 @@ impl Presentation {
             };
             let (msn, pace) = (entry.segmenter.open_msn(), &mut entry.pace);
             if pace.msn != Some(msn) || breaks {
-                *pace = Pace { msn: Some(msn), since: here, brought: here };
+                *pace = Pace { msn: Some(msn), since: here, brought: here, ..*pace };
             }
             let follows = self.leader != Some(index) && msn < self.next.media;
             if !follows || here.saturating_sub(pace.since) < latest {
@@ -136,6 +154,10 @@ impl Presentation {
     /// 1.5 target durations may go by before a new segment is (RFC 8216bis §6.2.1).
     fn silence_micros(&self) -> i64 {
         self.segment_micros() * 3 / 4
+    }
+
+    fn target_micros(&self) -> i64 {
+        i64::try_from(self.config.target_duration.as_micros()).unwrap_or(i64::MAX)
     }
 
     pub(super) fn segment_micros(&self) -> i64 {

@@ -84,7 +84,7 @@ fn a_track_that_falls_silent_beside_rare_key_frames_has_a_new_segment_in_time() 
     for (kind, gop) in
         [Kind::Video, Kind::Audio].into_iter().flat_map(|kind| [60, 90, 120, 134, 450].map(|gop| (kind, gop)))
     {
-        // Pictures that come later than their sound are missed so much later, and may be too late for their gap again and again, see below.
+        // Pictures that come later than their sound are missed so much later.
         let late: &[i64] = if kind == Kind::Audio { &[0, 20, -20] } else { &[0] };
         for (from, late) in (360..480).step_by(7).flat_map(|from| late.iter().map(move |late| (from, *late))) {
             let what = format!("{kind:?} silent from picture {from}, {late} late, a key frame every {gop}");
@@ -175,6 +175,30 @@ fn a_picture_that_comes_too_late_for_its_gap_does_not_lead() {
         assert!(dash_mpd_core::parse(&mpd).is_ok(), "{mpd}");
     }
     assert!((1..60).contains(&missed), "of 60 key frames {missed} came too late");
+}
+
+/// Pictures come back, each two thirds of a second after the sound that it belongs to: a key frame just before a cut comes behind it, when the gap
+/// before that was to be listed, and so does the next. They are seen again all the same.
+#[test]
+fn pictures_that_come_later_than_their_sound_come_back() {
+    for (late, gop) in [10, 20, 30].into_iter().flat_map(|late| [60, 90, 120].map(|gop| (late, gop))) {
+        for from in (360..480).step_by(8) {
+            let mut simulation = Simulation::new(Config::default());
+            let until = from + 300;
+            let silent = |of: Kind, n: i64| of == Kind::Video && (from..until).contains(&n);
+            let mut back = None;
+            av_with(&mut simulation, (45, gop), late, silent, |simulation, n| {
+                let media = simulation.windows.get(&VIDEO).is_some_and(|window| window.open.is_some() && n > until);
+                back = back.or(media.then_some(n));
+            });
+            let what = format!("silent from {from}, {late} late, a key frame every {gop}");
+            let back = back.unwrap_or_else(|| panic!("{what}: not back"));
+            // A key frame comes within a group. One that is too late costs another, and so does a gap that is due just then.
+            assert!(back - until - late <= 3 * gop + 15, "{what}: back after {:.1} s", (back - until) as f64 / 30.0);
+            let (video, audio) = (&simulation.windows[&VIDEO], &simulation.windows[&AUDIO]);
+            assert_eq!((video.open_msn, video.waiting), (audio.open_msn, false), "{what}");
+        }
+    }
 }
 
 #[test]
