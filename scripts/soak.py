@@ -34,7 +34,7 @@ MINUTES = float(os.environ.get("MINUTES", "30"))
 SERVER = os.environ.get("SERVER", ROOT / "target/release/rillcast")
 JUDGE = os.environ.get("JUDGE", "")
 PATH = "/live/soak"
-# Memory beyond the media kept may grow by this from the second round to the last ones: allocators keep what a flood made them take.
+# Memory beyond the media kept may grow by this from the second round to the last ones.
 MAY_GROW_MIB = 8
 # 1.5 target durations (RFC 8216bis 6.2.1). During an outage gaps of segment_target (2 s) follow one another; that sound is silent shows after two segments.
 STILL_S = 6
