@@ -298,6 +298,7 @@ impl Presentation {
         if leads {
             self.follow_forced_cuts(index);
             self.list_what_is_due(breaks);
+            self.note_leader();
         } else {
             self.keep_what_was_announced(index);
             self.note_follower(index);

@@ -58,7 +58,9 @@ pub fn assert_history_is_kept(before: &Window, after: &Window) {
         }
     }
     if let Some(open) = &before.open {
-        let new = after.segment(open.msn).expect("an open segment does not vanish");
+        let new = after.segment(open.msn);
+        let (id, now) = (after.rendition.id, (after.media_sequence(), after.open_msn));
+        let new = new.unwrap_or_else(|| panic!("{id}: the open segment {} vanishes, there are {now:?}", open.msn));
         assert_eq!((new.date, new.start, new.discontinuity), (open.date, open.start, open.discontinuity));
         // Where a track begins a segment before the others, DASH clients are told of it later.
         let told = |segment: &Segment| (segment.announced, segment.presentation_start);

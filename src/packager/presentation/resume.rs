@@ -159,11 +159,14 @@ impl Presentation {
             self.clock.observe(time.micros(), now);
             self.lead_again(index, time, changes);
         }
-        let Some(cut) = self.cuts.back().cloned().filter(|cut| time >= cut.time) else {
+        let Some(cut) = self.cut_before(time) else {
             // Nothing to be presented with.
             return;
         };
         if !leads && self.waits_for_a_cut(index, cut.msn, time) {
+            if cut.msn < self.next.media {
+                self.note_missed(index);
+            }
             return;
         }
         self.fill_behind(index, cut.msn, cut.time);

@@ -11,13 +11,18 @@
 //! Where the leader's segments are long, a new segment is due before the gap behind it has begun. It is listed then, and media that comes before the
 //! leader's next cut waits for that.
 //!
-//! Pictures may arrive later than the sound that they belong to, and a key frame just before a cut of sound then comes behind it, each time. So where
-//! one came too late for its gap, the next gap is listed no sooner than it is due.
+//! Tracks may arrive seconds apart and bring all that belongs to them. So what counts is how far the others have come since a track brought something,
+//! not how far behind them it is. When it comes back after a silence, what it brings may lie before a cut that was made meanwhile, each time: where that
+//! came too late for its gap, the next gap is listed no sooner than it is due.
 //!
 //! Specification: RFC 8216bis §6.2.1.
 
-use super::Presentation;
+use super::cuts::Cut;
+use super::{Entry, Presentation};
 use crate::media::{AccessUnit, Kind, MediaTime};
+
+/// How far tracks may arrive apart, by their times: what is further apart is moved together before it comes here (`ingest::timeline`).
+const APART_MICROS: i64 = 3_000_000;
 
 /// How a track keeps up with the leader, by the leader's presentation time in microseconds.
 #[derive(Debug, Default, Clone, Copy)]
@@ -28,8 +33,10 @@ pub(super) struct Pace {
     since: i64,
     /// Where the leader was when the track brought something last.
     brought: i64,
-    /// Where the leader was when a picture came last with which the track could have begun again, had the gap there not been listed already.
+    /// Where the leader was when something came last with which the track could have begun again, had the gap there not been listed already.
     missed: Option<i64>,
+    /// How far the track was ahead of the leader when that brought something last, at most [`APART_MICROS`].
+    ahead: i64,
 }
 
 impl Presentation {
@@ -37,7 +44,16 @@ impl Presentation {
     pub(super) fn fill_silent_followers(&mut self, time: MediaTime) {
         let (msn, offset) = (self.next.media, self.clock.offset());
         let (here, memory) = (self.leaders_end(), 2 * self.target_micros());
-        let awaited = |pace: Pace| pace.missed.is_some_and(|missed| here.saturating_sub(missed) < memory);
+        let silent = self.segment_micros() / 2;
+        let (late, earliest) = (APART_MICROS + silent, self.earliest_msn());
+        let brings = |entry: &Entry| {
+            let on_its_way = here.saturating_sub(entry.segmenter.end().micros()) < late;
+            here.saturating_sub(entry.pace.brought) < silent && on_its_way && entry.segmenter.open_msn() >= earliest
+        };
+        let awaited = |entry: &Entry| {
+            let missed = entry.pace.missed.is_some_and(|missed| here.saturating_sub(missed) < memory);
+            missed && entry.segmenter.open_msn() >= earliest
+        };
         let sound_leads = self.leader.and_then(|leader| self.kind(leader)) == Some(Kind::Audio);
         for index in 0..self.tracks.len() {
             let Some(entry) = self.tracks.get_mut(index).filter(|entry| entry.segmenter.has_started()) else {
@@ -46,14 +62,31 @@ impl Presentation {
             // The last gap is kept open for media that begins within the leader's segment. A picture needs none: it takes the lead, and cuts.
             let leads_again = sound_leads && entry.segmenter.kind() == Kind::Video && entry.segmenter.is_idle();
             let next = msn + u64::from(leads_again);
-            if self.leader == Some(index)
-                || entry.segmenter.open_msn() + 2 > next
-                || (leads_again && awaited(entry.pace))
-            {
+            let late = if entry.segmenter.is_idle() { awaited(entry) } else { brings(entry) };
+            if self.leader == Some(index) || entry.segmenter.open_msn() + 2 > next || late {
                 continue;
             }
             entry.segmenter.interrupt(offset, None);
             self.fill_behind(index, next, time);
+        }
+    }
+
+    /// The cut that media of a track begins behind that is presented at `time`, where it is not too late for that.
+    pub(super) fn cut_before(&self, time: MediaTime) -> Option<Cut> {
+        let earliest = self.earliest_msn();
+        self.cuts.iter().rev().take_while(|cut| cut.msn >= earliest).find(|cut| time >= cut.time).cloned()
+    }
+
+    /// The earliest segment that a track may be at while it brings media: tracks arrive apart, and some segments are short.
+    fn earliest_msn(&self) -> u64 {
+        self.next.media.saturating_sub(u64::try_from(APART_MICROS / self.segment_micros()).unwrap_or(0) + 3)
+    }
+
+    /// The leader has brought something.
+    pub(super) fn note_leader(&mut self) {
+        let here = self.leaders_end();
+        for entry in &mut self.tracks {
+            entry.pace.ahead = entry.segmenter.end().micros().saturating_sub(here).clamp(0, APART_MICROS);
         }
     }
 
@@ -65,7 +98,7 @@ impl Presentation {
         }
     }
 
-    /// A picture with which the silent track `index` could have begun again came behind the gap that it belongs before.
+    /// Something with which the silent track `index` could have begun again came behind the gap that it belongs before.
     pub(super) fn note_missed(&mut self, index: usize) {
         let here = self.leaders_end();
         if let Some(entry) = self.tracks.get_mut(index) {
@@ -122,7 +155,7 @@ impl Presentation {
         let silent = self.silence_micros();
         let Some(old) = self.tracks.get(leader) else { return };
         // One picture does not say yet how long pictures last.
-        let silent = if old.segmenter.last_duration() == 0 { silent * 2 } else { silent };
+        let silent = if old.segmenter.last_duration() == 0 { silent * 2 } else { silent } + entry.pace.ahead;
         if on_time && !old.segmenter.is_idle() && time.saturating_sub(old.segmenter.end().micros()) > silent {
             self.interrupt_track(leader);
             self.leader = Some(index);

@@ -67,18 +67,22 @@ impl Presentation {
             self.start = WallTime::from_micros(self.clock.offset()).plus_micros(time.micros());
             self.open_first(time);
         }
-        let last = self.cuts.back().cloned();
-        if last.as_ref().is_some_and(|cut| time < cut.time) {
-            // Nothing to be presented with: the stream, or the leader's segment in the making, begins later.
+        let mut cut = self.cut_before(time);
+        if leads && self.cuts.back().is_some_and(|last| time < last.time) && cut.is_some() {
+            // It arrives later than the tracks that it leads from now on, which have begun a segment behind it.
+            self.cut(time, false, true);
+            cut = self.cuts.back().cloned();
+        }
+        let Some(cut) = cut else {
+            // Nothing to be presented with: the stream begins later.
             return Ok(());
-        }
+        };
         let Some(entry) = self.tracks.get_mut(index) else { return Ok(()) };
-        if let Some(cut) = last {
-            let rendition = Arc::clone(entry.segmenter.rendition());
-            entry.segmenter = Segmenter::new(rendition, cut.msn);
-            // Nothing was announced of a track that was not there yet.
-            entry.segmenter.start(unit, Opening { announced: None, ..cut.opening });
-        }
+        let rendition = Arc::clone(entry.segmenter.rendition());
+        entry.segmenter = Segmenter::new(rendition, cut.msn);
+        // Nothing was announced of a track that was not there yet.
+        entry.segmenter.start(unit, Opening { announced: None, ..cut.opening });
+        self.note_follower(index);
         self.catalog_due = true;
         Ok(())
     }
