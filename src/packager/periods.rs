@@ -178,11 +178,10 @@ impl Periods {
         self.list.back()?.renditions.iter().find(|rendition| rendition.id == id)?.announced
     }
 
-    /// A follower's segment really begins at `start` (presentation time, ticks of its track), for instance because its timeline was repaired.
-    /// When that is further than a frame from what was announced, the leader's next segment opens a new period.
-    pub fn follower_begins(&mut self, id: RenditionId, start: i64) {
-        let announced = self.announced(id);
-        let (Some(current), Some(announced)) = (&mut self.current, announced) else { return };
+    /// A follower's segment of which `announced` was announced really begins at `start` (presentation time, ticks of its track), for instance because
+    /// its timeline was repaired. When that is further than a frame from what was announced, the leader's next segment opens a new period.
+    pub fn follower_begins(&mut self, id: RenditionId, announced: Announced, start: i64) {
+        let Some(current) = &mut self.current else { return };
         let Some(follower) = current.followers.iter().find(|follower| follower.id == id) else { return };
         current.broken |= start.saturating_sub(announced.start).saturating_abs() > follower.slack;
     }
@@ -352,10 +351,11 @@ impl Periods {
                 }
                 Some(end) => {
                     let scale = entrant.init.track.timescale;
-                    let start = before.map_or_else(|| entrant.grid.first_at(begin.start, scale), |before| before.end());
+                    let grid = entrant.grid;
+                    let start = before.map_or_else(|| grid.first_possible(begin.start, scale), |before| before.end());
+                    let end = grid.end(start, begin.start, end, scale);
                     // A segment without duration cannot be written; it takes a timeline that jumps to get here.
-                    let duration =
-                        entrant.grid.first_at(end, scale).saturating_sub(start).max(entrant.grid.frame).max(1);
+                    let duration = end.saturating_sub(start).max(grid.frame).max(1);
                     Announced { msn: begin.msn, start, duration }
                 }
             };

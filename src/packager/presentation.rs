@@ -290,10 +290,10 @@ impl Presentation {
         }
         if opening.is_some() && leads {
             self.catalog_due = true;
-        } else if let (Some(opening), Some(periods)) = (opening, &mut self.periods)
-            && opening.announced.is_some()
+        } else if let (Some(announced), Some(periods)) =
+            (opening.and_then(|opening| opening.announced), &mut self.periods)
         {
-            periods.follower_begins(id, time.ticks);
+            periods.follower_begins(id, announced, time.ticks);
         }
         if leads {
             self.follow_forced_cuts(index);

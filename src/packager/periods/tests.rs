@@ -190,11 +190,11 @@ fn a_follower_that_begins_elsewhere_than_announced_asks_for_a_new_period() {
     show.cuts(seconds(&[0, 2, 4, 6]));
     let audio = show.catalog().renditions[1].rendition.id;
     let announced = show.periods.announced(audio).expect("low latency");
-    show.periods.follower_begins(audio, announced.start + 1_024);
+    show.periods.follower_begins(audio, announced, announced.start + 1_024);
     show.cuts(seconds(&[8]));
     assert_eq!(kinds(&show), [true], "a frame is allowed");
     let announced = show.periods.announced(audio).expect("low latency");
-    show.periods.follower_begins(audio, announced.start + 1_025);
+    show.periods.follower_begins(audio, announced, announced.start + 1_025);
     show.cuts(seconds(&[10]));
     assert_eq!(kinds(&show), [true, true]);
 }

@@ -172,9 +172,9 @@ impl Presentation {
         let Some(entry) = self.tracks.get_mut(index).filter(|_| self.leader != Some(index)) else { return };
         let (id, msn) = (entry.segmenter.rendition().id, entry.segmenter.open_msn());
         let cut = self.cuts.iter().rev().find(|cut| cut.msn <= msn).filter(|cut| cut.msn == msn);
-        let begins = cut.and_then(|cut| cut.announced(id)).and_then(|announced| entry.segmenter.announce(announced));
-        if let (Some(begins), Some(periods)) = (begins, &mut self.periods) {
-            periods.follower_begins(id, begins);
+        let Some(announced) = cut.and_then(|cut| cut.announced(id)) else { return };
+        if let (Some(begins), Some(periods)) = (entry.segmenter.announce(announced), &mut self.periods) {
+            periods.follower_begins(id, announced, begins);
         }
     }
 

@@ -206,7 +206,15 @@ fn tracks_that_arrive_apart_are_whole() {
             let newest = window.open.as_ref().or(window.segments.last()).expect("media");
             let last = scale.seconds(newest.start + newest.duration);
             assert!(last > end - 0.6, "{what}: {id} ends at {last:.2} s of {end:.2}");
+            // DASH is told of each segment what it is, within a frame.
+            for segment in window.segments.iter().filter(|segment| segment.announced.is_some()) {
+                let off = scale.seconds((segment.presentation_start - segment.start).abs());
+                assert!(off < 0.04, "{what}: {id} {} is announced {off:.2} s off", segment.msn);
+            }
         }
+        let periods = &simulation.catalog.as_ref().expect("a catalog").periods;
+        let lives: Vec<_> = periods.iter().map(|one| (one.id, one.low_latency)).collect();
+        assert!(lives.len() <= 5 && lives.last().is_some_and(|(_, low_latency)| *low_latency), "{what}: {lives:?}");
     }
 }
 
