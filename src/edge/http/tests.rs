@@ -9,6 +9,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use http::Version;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::*;
 use crate::edge::{Config, Metrics, tls};
@@ -21,7 +27,24 @@ struct Running {
     http: SocketAddr,
     https: SocketAddr,
     edge: Arc<Edge>,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
+}
+
+impl Running {
+    /// A connection of HTTP/1.1 over TLS.
+    async fn secure(&self) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        let path = self.data.path().join("tls/certificate.pem");
+        roots.add(CertificateDer::from_pem_file(path).expect("a certificate")).expect("a usable one");
+        let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("supported")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let socket = TcpStream::connect(self.https).await.expect("connected");
+        let name = "localhost".try_into().expect("a name");
+        TlsConnector::from(Arc::new(client)).connect(name, socket).await.expect("a handshake")
+    }
 }
 
 fn config() -> Config {
@@ -46,7 +69,7 @@ fn start(config: Config) -> Running {
     let (http, https) = (plain.local_addr().expect("bound"), secure.local_addr().expect("bound"));
     server.listen(plain, None);
     server.listen(secure, Some(acceptor));
-    Running { fixture, server, http, https, edge, _data: data }
+    Running { fixture, server, http, https, edge, data }
 }
 
 fn client() -> reqwest::ClientBuilder {
@@ -200,6 +223,36 @@ async fn a_slow_reader_is_closed_and_a_quick_one_is_not() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(running.edge.metrics.limits.write.get(), 1);
+    running.server.stop().await;
+}
+
+/// Much slower than it would take for the kernel to call a full send buffer writable in time.
+#[tokio::test]
+async fn a_steady_reader_is_no_slow_one_however_much_the_kernel_holds() {
+    const PER_TENTH: u64 = 32 * 1024;
+    let running = start(Config { write_timeout: Duration::from_secs(1), ..config() });
+    let rendition = large(&running.fixture.rendition);
+    running.fixture.window.send_replace(Arc::new(testing::window_of(&rendition, 4, 3, 3, 2)));
+    let wanted = b"GET /live/me/10/v0/init-0.mp4 HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut plain = TcpStream::connect(running.http).await.expect("connected");
+    let mut secure = running.secure().await;
+    plain.write_all(wanted).await.expect("written");
+    secure.write_all(wanted).await.expect("written");
+    let mut pace = tokio::time::interval(Duration::from_millis(100));
+    let mut taken = vec![0; PER_TENTH as usize];
+    for _ in 0..40 {
+        pace.tick().await;
+        plain.read_exact(&mut taken).await.expect("it is open");
+        secure.read_exact(&mut taken).await.expect("it is open");
+    }
+    assert_eq!(running.edge.metrics.limits.write.get(), 0);
+    for _ in 0..200 {
+        if running.edge.metrics.limits.write.get() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(running.edge.metrics.limits.write.get(), 2, "who stops taking is closed");
     running.server.stop().await;
 }
 
