@@ -226,6 +226,25 @@ async fn a_slow_reader_is_closed_and_a_quick_one_is_not() {
     running.server.stop().await;
 }
 
+#[tokio::test]
+async fn another_version_than_the_one_that_is_wanted_is_not_sent() {
+    let running = start(Config::default());
+    let client = client().http1_only().build().expect("a client");
+    for file in ["index.m3u8", "init-0.mp4", "p20.m4s", "s5.m4s", "s7.m4s"] {
+        let url = format!("http://{}/live/me/10/v0/{file}", running.http);
+        let tag = client.get(&url).send().await.expect("an answer").headers()["etag"].clone();
+        let tag = tag.to_str().expect("text");
+        for (wanted, status) in [(tag, 200), ("*", 200), ("\"x\"", 412), (&format!("W/{tag}"), 412)] {
+            let request = client.get(&url).header("if-match", wanted);
+            let answer = request.send().await.expect("an answer");
+            assert_eq!(answer.status().as_u16(), status, "{file}, {wanted}");
+            let request = client.get(&url).header("if-match", "\"x\"").header("if-none-match", wanted);
+            assert_eq!(request.send().await.expect("an answer").status().as_u16(), 412, "{file}, {wanted}");
+        }
+    }
+    running.server.stop().await;
+}
+
 /// Much slower than it would take for the kernel to call a full send buffer writable in time.
 #[tokio::test]
 async fn a_steady_reader_is_no_slow_one_however_much_the_kernel_holds() {
