@@ -46,6 +46,11 @@ pub(crate) struct Activity {
     pub(super) sending: AtomicUsize,
     /// Seen a request of HTTP/1: then bytes without a request are the head of one.
     pub(super) http1: AtomicBool,
+    /// In HTTP/1: the request in flight has come whole, and its answer is no longer waited for. It is owed to its peer, even to one that has said all that
+    /// it has to say; who leaves while media is waited for has said the same, and is let go.
+    owed: AtomicBool,
+    /// The peer has said all that it has to say, and hyper was not told.
+    ended: AtomicBool,
     /// `None` in tests, which measure nothing.
     first_byte: Option<FirstByte>,
 }
@@ -96,6 +101,23 @@ impl Activity {
         }
     }
 
+    /// Whether the end of what the peer says is no reason to end the connection yet. Spec: RFC 9112 §9.6.
+    fn outlasts_the_end(&self) -> bool {
+        self.owed.load(Relaxed) || self.http1.load(Relaxed) && self.blocked.load(Relaxed)
+    }
+
+    /// The peer has said all that it has to say. True where hyper is not to be told yet.
+    pub(crate) fn hides_the_end(&self) -> bool {
+        let hides = self.outlasts_the_end();
+        self.ended.store(hides, Relaxed);
+        hides
+    }
+
+    /// Whether hyper is to be told now what was hidden from it.
+    pub(crate) fn has_hidden_the_end(&self) -> bool {
+        self.ended.load(Relaxed) && !self.outlasts_the_end()
+    }
+
     /// Something was written: the first byte of what was waited for, where that is about to be sent.
     fn sent(&self) {
         let Some(first) = self.first_byte.as_ref().filter(|first| first.there.load(Relaxed) != 0) else { return };
@@ -116,6 +138,11 @@ impl Activity {
 }
 
 impl InFlight {
+    /// Its answer is owed from now on ([`Activity::outlasts_the_end`]).
+    pub(super) fn owe(&self) {
+        self.activity.owed.store(self.activity.http1.load(Relaxed), Relaxed);
+    }
+
     pub(super) fn set_sending(&mut self, sending: bool) {
         match (self.sending, sending) {
             (false, true) => _ = self.activity.sending.fetch_add(1, Relaxed),
@@ -129,6 +156,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.set_sending(false);
+        self.activity.owed.store(false, Relaxed);
         self.activity.read_before.store(self.activity.read.load(Relaxed), Relaxed);
         self.activity.in_flight.fetch_sub(1, Relaxed);
     }

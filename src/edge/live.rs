@@ -208,7 +208,7 @@ impl Edge {
     ) -> Reply {
         let edge = Arc::clone(self);
         let asked = Asked { headers: negotiate::kept(&asked.headers), ..asked };
-        Reply::Later(Box::pin(async move {
+        Reply::Held(Box::pin(async move {
             match edge.hold(&mut cell, &asked, target, met).await {
                 Ok(window) => {
                     let mut response = answer(Ok(&window), cell, &asked.headers);

@@ -50,6 +50,7 @@ impl Protocol {
             .header_read_timeout(None)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD_BYTES)
+            // The end of what a viewer says is told to hyper only where it is to let go of a request (`Activity::outlasts_the_end`).
             .half_close(false);
         let mut http2 = http2::Builder::new(AtOnce);
         http2

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use http::Version;
+use http::{Response, Version};
+use http_body_util::BodyExt;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -17,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::*;
-use crate::edge::{Config, Metrics, tls};
+use crate::edge::{Api, Config, Metrics, tls};
 use crate::packager::testing::{self, Fixture};
 use crate::packager::{Init, Rendition};
 
@@ -223,6 +224,41 @@ async fn a_slow_reader_is_closed_and_a_quick_one_is_not() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(running.edge.metrics.limits.write.get(), 1);
+    running.server.stop().await;
+}
+
+/// A connection that has sent this, and sends no more.
+async fn last_words(running: &Running, path: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(running.http).await.expect("connected");
+    socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.expect("written");
+    socket.shutdown().await.expect("shut down");
+    socket
+}
+
+#[tokio::test]
+async fn who_has_no_more_to_say_is_answered_and_who_waits_is_let_go() {
+    let running = start(Config::default());
+    running.edge.set_api(Api::new(tower::service_fn(|_| async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Ok(Response::new(http_body_util::Full::from("listed").map_err(|never| match never {}).boxed_unsync()))
+    })));
+    let start = std::time::Instant::now();
+    for (path, end) in [("/live/me/10/v0/p20.m4s", "payload-20;"), ("/api/v1/streams", "listed")] {
+        for _ in 0..20 {
+            let mut socket = last_words(&running, path).await;
+            let got = String::from_utf8(closed(&mut socket).await).expect("text");
+            assert!(got.starts_with("HTTP/1.1 200 OK") && got.ends_with(end), "{path}: {got:?}");
+        }
+    }
+    assert!(start.elapsed() < Duration::from_secs(10), "they are closed only when the watchdog looks");
+    let mut waits = last_words(&running, "/live/me/10/v0/p23.m4s").await;
+    assert_eq!(closed(&mut waits).await, b"");
+    assert_eq!(running.edge.metrics.waiting.get(), 0);
+
+    let rendition = large(&running.fixture.rendition);
+    running.fixture.window.send_replace(Arc::new(testing::window_of(&rendition, 4, 3, 3, 2)));
+    let mut large = last_words(&running, "/live/me/10/v0/init-0.mp4").await;
+    assert!(closed(&mut large).await.len() > 32 << 20, "the kernel holds less");
     running.server.stop().await;
 }
 
