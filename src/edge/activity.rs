@@ -118,6 +118,17 @@ impl Activity {
         self.ended.load(Relaxed) && !self.outlasts_the_end()
     }
 
+    /// Whether something has come between two requests of HTTP/1, which may be the beginning of the next.
+    pub(crate) fn may_begin(&self) -> bool {
+        let between = self.in_flight.load(Relaxed) == 0 && !self.blocked.load(Relaxed);
+        self.http1.load(Relaxed) && between && self.read.load(Relaxed) != self.read_before.load(Relaxed)
+    }
+
+    /// What has come is no part of a request: empty lines, or what TLS has to say.
+    pub(crate) fn came_to_nothing(&self) {
+        self.read_before.store(self.read.load(Relaxed), Relaxed);
+    }
+
     /// Something was written: the first byte of what was waited for, where that is about to be sent.
     fn sent(&self) {
         let Some(first) = self.first_byte.as_ref().filter(|first| first.there.load(Relaxed) != 0) else { return };

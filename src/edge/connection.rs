@@ -130,8 +130,13 @@ async fn drive<S>(
                 Event::Look => {
                     let now = Instant::now();
                     let under_pressure = shared.pressure.is_on(now);
+                    if !draining && activity.may_begin() && exchange.rest() {
+                        activity.came_to_nothing();
+                    }
                     match watchdog.look(now, under_pressure) {
-                        Verdict::Fine if watchdog.is_quiet(now) => exchange.rest(),
+                        Verdict::Fine if watchdog.is_quiet(now) => {
+                            exchange.rest();
+                        }
                         Verdict::Fine => {}
                         Verdict::Idle => {
                             if under_pressure {

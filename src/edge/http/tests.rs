@@ -263,6 +263,34 @@ async fn who_has_no_more_to_say_is_answered_and_who_waits_is_let_go() {
 }
 
 #[tokio::test]
+async fn what_is_no_request_begins_none() {
+    let running = start(config());
+    let wanted = b"GET /live/me/10/v0/p20.m4s HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut got = vec![0; 4096];
+    let mut plain = TcpStream::connect(running.http).await.expect("connected");
+    let mut secure = running.secure().await;
+    for lines in ["\r\n", "\n\r\n\r\n", ""] {
+        plain.write_all(wanted).await.expect("it is open");
+        assert!(plain.read(&mut got).await.expect("it is open") > 0, "{lines:?}");
+        secure.write_all(wanted).await.expect("it is open");
+        assert!(secure.read(&mut got).await.expect("it is open") > 0, "{lines:?}");
+        plain.write_all(lines.as_bytes()).await.expect("it is open");
+        secure.get_mut().1.refresh_traffic_keys().expect("TLS 1.3");
+        secure.flush().await.expect("it is open");
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+    assert_eq!(running.edge.metrics.limits.header.get(), 0);
+    plain.write_all(b"\r\nG").await.expect("it is open");
+    assert_eq!(closed(&mut plain).await, b"");
+    assert_eq!(
+        running.edge.metrics.limits.header.get(),
+        1,
+        "the beginning of a request is one behind an empty line, too"
+    );
+    running.server.stop().await;
+}
+
+#[tokio::test]
 async fn another_version_than_the_one_that_is_wanted_is_not_sent() {
     let running = start(Config::default());
     let client = client().http1_only().build().expect("a client");
