@@ -2,7 +2,8 @@
 //!
 //! [`Watchdog`]: super::watchdog::Watchdog
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use http::Version;
 use http_body::{Frame, SizeHint};
 use prometheus::Histogram;
+use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::{Batch, Body, BoxError};
@@ -27,8 +29,12 @@ pub(crate) struct Activity {
     pub(super) read: AtomicU64,
     /// Payload of what was written: all of it in HTTP/1, bodies in HTTP/2.
     pub(super) payload: AtomicU64,
+    /// Bytes written to the socket, whatever they are.
+    pub(super) written: AtomicU64,
     /// The kernel's send buffer is full.
     pub(super) blocked: AtomicBool,
+    /// The next write that finds it full is to try all the same ([`Watched`]).
+    insist: AtomicBool,
     /// Requests whose heads have come.
     pub(super) requests: AtomicU64,
     /// Those of them whose answers have not been handed over whole.
@@ -40,6 +46,11 @@ pub(crate) struct Activity {
     pub(super) sending: AtomicUsize,
     /// Seen a request of HTTP/1: then bytes without a request are the head of one.
     pub(super) http1: AtomicBool,
+    /// In HTTP/1: the request in flight has come whole, and its answer is no longer waited for. It is owed to its peer, even to one that has said all that
+    /// it has to say; who leaves while media is waited for has said the same, and is let go.
+    owed: AtomicBool,
+    /// The peer has said all that it has to say, and hyper was not told.
+    ended: AtomicBool,
     /// `None` in tests, which measure nothing.
     first_byte: Option<FirstByte>,
 }
@@ -83,6 +94,41 @@ impl Activity {
         self.payload.fetch_add(bytes as u64, Relaxed);
     }
 
+    /// Has what the peer took of a full send buffer since the last time filled up again, and so counted, when the connection is polled next.
+    pub(crate) fn fill_up(&self) {
+        if self.blocked.load(Relaxed) {
+            self.insist.store(true, Relaxed);
+        }
+    }
+
+    /// Whether the end of what the peer says is no reason to end the connection yet. Spec: RFC 9112 §9.6.
+    fn outlasts_the_end(&self) -> bool {
+        self.owed.load(Relaxed) || self.http1.load(Relaxed) && self.blocked.load(Relaxed)
+    }
+
+    /// The peer has said all that it has to say. True where hyper is not to be told yet.
+    pub(crate) fn hides_the_end(&self) -> bool {
+        let hides = self.outlasts_the_end();
+        self.ended.store(hides, Relaxed);
+        hides
+    }
+
+    /// Whether hyper is to be told now what was hidden from it.
+    pub(crate) fn has_hidden_the_end(&self) -> bool {
+        self.ended.load(Relaxed) && !self.outlasts_the_end()
+    }
+
+    /// Whether something has come between two requests of HTTP/1, which may be the beginning of the next.
+    pub(crate) fn may_begin(&self) -> bool {
+        let between = self.in_flight.load(Relaxed) == 0 && !self.blocked.load(Relaxed);
+        self.http1.load(Relaxed) && between && self.read.load(Relaxed) != self.read_before.load(Relaxed)
+    }
+
+    /// What has come is no part of a request: empty lines, or what TLS has to say.
+    pub(crate) fn came_to_nothing(&self) {
+        self.read_before.store(self.read.load(Relaxed), Relaxed);
+    }
+
     /// Something was written: the first byte of what was waited for, where that is about to be sent.
     fn sent(&self) {
         let Some(first) = self.first_byte.as_ref().filter(|first| first.there.load(Relaxed) != 0) else { return };
@@ -103,6 +149,11 @@ impl Activity {
 }
 
 impl InFlight {
+    /// Its answer is owed from now on ([`Activity::outlasts_the_end`]).
+    pub(super) fn owe(&self) {
+        self.activity.owed.store(self.activity.http1.load(Relaxed), Relaxed);
+    }
+
     pub(super) fn set_sending(&mut self, sending: bool) {
         match (self.sending, sending) {
             (false, true) => _ = self.activity.sending.fetch_add(1, Relaxed),
@@ -116,6 +167,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.set_sending(false);
+        self.activity.owed.store(false, Relaxed);
         self.activity.read_before.store(self.activity.read.load(Relaxed), Relaxed);
         self.activity.in_flight.fetch_sub(1, Relaxed);
     }
@@ -168,22 +220,40 @@ impl http_body::Body for Counted {
 }
 
 /// A socket that reports what it does.
+///
+/// Linux calls a socket writable when a third of its send buffer is free, which over a fast line grows to megabytes: somebody who takes 100 KB/s of them is
+/// not heard of for a quarter of a minute. A write succeeds as soon as there is any room, so that trying one tells what was taken.
 #[derive(Debug)]
 pub(crate) struct Watched<S> {
     socket: S,
     activity: Arc<Activity>,
 }
 
-impl<S> Watched<S> {
+impl<S: AsFd> Watched<S> {
     pub(crate) fn new(socket: S, activity: Arc<Activity>) -> Self {
         Self { socket, activity }
     }
 
-    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
-        self.activity.blocked.store(polled.is_pending(), Relaxed);
-        if matches!(polled, Poll::Ready(Ok(_))) {
-            self.activity.sent();
+    /// What comes of a write of `slices`, if tokio says `polled` of it.
+    fn wrote(&self, polled: Poll<io::Result<usize>>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let activity = &self.activity;
+        let polled = if polled.is_pending() && activity.insist.load(Relaxed) {
+            activity.insist.store(false, Relaxed);
+            // Tokio, which was asked before, wakes us all the same when the kernel calls the socket writable.
+            match rustix::io::writev(&self.socket, slices) {
+                Ok(count) => Poll::Ready(Ok(count)),
+                Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error.into())),
+            }
+        } else {
+            polled
+        };
+        activity.blocked.store(polled.is_pending(), Relaxed);
+        if let Poll::Ready(Ok(count)) = polled {
+            activity.written.fetch_add(count as u64, Relaxed);
+            activity.sent();
         }
+        polled
     }
 }
 
@@ -197,21 +267,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.socket).poll_write(cx, buf);
-        self.wrote(&polled);
-        polled
+        self.wrote(polled, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
-        self.wrote(&polled);
-        polled
+        self.wrote(polled, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::Request;
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -90,8 +91,9 @@ async fn drive<S>(
     let service = service_fn(|request: Request<Incoming>| {
         let in_flight = activity.begin(request.version());
         let span = trace::request(&request);
+        let whole = request.body().is_end_stream();
         let reply = span.in_scope(|| edge.handle(peer, request));
-        Counting::new(reply, in_flight).instrument(span)
+        Counting::new(reply, in_flight, whole).instrument(span)
     });
     let socket = Metered::new(socket, Arc::clone(&activity));
     let mut exchange = shared.protocol.serve(socket, service);
@@ -102,7 +104,10 @@ async fn drive<S>(
             // The rest is looked at only where the connection has nothing to do, and needs no coin to be tossed.
             biased;
             ended = poll_fn(|cx| {
-                let polled = exchange.poll(cx);
+                let mut polled = exchange.poll(cx);
+                if polled.is_pending() && activity.has_hidden_the_end() {
+                    polled = exchange.poll(cx);
+                }
                 match drain(cx) {
                     Poll::Ready(Err(error)) => Poll::Ready(Err(BoxError::from(error))),
                     _ => polled,
@@ -125,8 +130,13 @@ async fn drive<S>(
                 Event::Look => {
                     let now = Instant::now();
                     let under_pressure = shared.pressure.is_on(now);
+                    if !draining && activity.may_begin() && exchange.rest() {
+                        activity.came_to_nothing();
+                    }
                     match watchdog.look(now, under_pressure) {
-                        Verdict::Fine if watchdog.is_quiet(now) => exchange.rest(),
+                        Verdict::Fine if watchdog.is_quiet(now) => {
+                            exchange.rest();
+                        }
                         Verdict::Fine => {}
                         Verdict::Idle => {
                             if under_pressure {

@@ -208,7 +208,7 @@ impl Edge {
     ) -> Reply {
         let edge = Arc::clone(self);
         let asked = Asked { headers: negotiate::kept(&asked.headers), ..asked };
-        Reply::Later(Box::pin(async move {
+        Reply::Held(Box::pin(async move {
             match edge.hold(&mut cell, &asked, target, met).await {
                 Ok(window) => {
                     let mut response = answer(Ok(&window), cell, &asked.headers);
@@ -297,7 +297,7 @@ fn segment_of(window: &Window, cell: Cell, msn: u64, headers: &HeaderMap) -> Opt
         respond::media(headers, template, etag, segment.len() as u64, segment.slices())
     } else {
         // A part at a time, as they are made: LL-DASH.
-        respond::growing(template, etag, Body::Open(Tail::new(msn, cell).boxed_unsync()))
+        respond::growing(headers, template, etag, Body::Open(Tail::new(msn, cell).boxed_unsync()))
     })
 }
 

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use http::HeaderValue;
-use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
 
 /// Most elements of a list that are looked at. Nobody sends as many; what follows them counts as absent.
 const MAX_ELEMENTS: usize = 32;
@@ -23,7 +23,7 @@ pub enum Extent {
 
 /// What is asked of `headers` here, copied: a request that waits with them does not keep all of its head, nor the buffer that it was read into.
 pub fn kept(headers: &HeaderMap) -> HeaderMap {
-    let lines = [ACCEPT_ENCODING, IF_NONE_MATCH, IF_RANGE, RANGE].into_iter().flat_map(|name| {
+    let lines = [ACCEPT_ENCODING, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE].into_iter().flat_map(|name| {
         let values = headers.get_all(&name).into_iter();
         values.filter_map(move |value| Some((name.clone(), HeaderValue::from_bytes(value.as_bytes()).ok()?)))
     });
@@ -54,6 +54,14 @@ pub fn accepts_gzip(headers: &HeaderMap) -> bool {
         }
     }
     named.or(any).unwrap_or(false)
+}
+
+/// Whether the client wants none but others than `etag` (a strong one, with its quotes): 412. To be asked before [`is_cached`] (RFC 9110 §13.2.2).
+/// Spec: RFC 9110 §13.1.1.
+pub fn is_unmet(headers: &HeaderMap, etag: impl AsRef<[u8]>) -> bool {
+    // A weak tag, which begins with "W/", is like none of ours.
+    let same = |tag: &str| tag == "*" || tag.as_bytes() == etag.as_ref();
+    headers.contains_key(IF_MATCH) && !elements(headers, IF_MATCH).any(same)
 }
 
 /// Whether the client has `etag` (a strong one, with its quotes) already. Spec: RFC 9110 §13.1.2.
@@ -155,6 +163,23 @@ mod tests {
         {
             assert_eq!(is_cached(&with(IF_NONE_MATCH, value), "\"a\""), wanted, "{value}");
         }
+    }
+
+    #[test]
+    fn tags_compare_strongly_for_if_match() {
+        for (value, wanted) in [
+            ("\"a\"", false),
+            ("\"b\", \"a\"", false),
+            ("*", false),
+            ("W/\"a\"", true),
+            ("\"b\"", true),
+            ("a", true),
+            ("", true),
+        ] {
+            assert_eq!(is_unmet(&with(IF_MATCH, value), "\"a\""), wanted, "{value}");
+            assert_eq!(is_unmet(&kept(&with(IF_MATCH, value)), "\"a\""), wanted, "{value}, kept");
+        }
+        assert!(!is_unmet(&HeaderMap::new(), "\"a\""));
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Frames {
     }
 }
 
-/// A stream that tells how much payload was written to it.
+/// A stream that tells how much payload was written to it, and whose end is not told while an answer is owed.
 #[derive(Debug)]
 pub(crate) struct Metered<S> {
     stream: S,
@@ -106,7 +106,11 @@ impl<S> Metered<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let ended = matches!(polled, Poll::Ready(Ok(()))) && buffer.filled().len() == before && buffer.remaining() > 0;
+        // Hyper would drop the answer. It is asked to read again when that is sent.
+        if ended && self.activity.hides_the_end() { Poll::Pending } else { polled }
     }
 }
 

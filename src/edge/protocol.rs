@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::rt::bounds::Http2ServerConnExec;
@@ -50,6 +50,7 @@ impl Protocol {
             .header_read_timeout(None)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD_BYTES)
+            // The end of what a viewer says is told to hyper only where it is to let go of a request (`Activity::outlasts_the_end`).
             .half_close(false);
         let mut http2 = http2::Builder::new(AtOnce);
         http2
@@ -129,18 +130,21 @@ where
         }
     }
 
-    /// Lets go of hyper and of its buffers, where it speaks HTTP/1, until there is more to be read. Only for a connection that has had nothing to
-    /// read, to answer or to write since it was polled last: hyper's memory of a request that is not over would be lost.
-    pub(super) fn rest(&mut self) {
+    /// Lets go of hyper and of its buffers, where it speaks HTTP/1, until there is more to be read, and of empty lines before a request (RFC 9112 §2.2).
+    /// True where nothing is left. Only for a connection that has nothing to answer or to write since it was polled last: hyper's memory of a request that is
+    /// not over would be lost.
+    pub(super) fn rest(&mut self) -> bool {
         self.state = match std::mem::replace(&mut self.state, State::Changing) {
             State::Http1(connection) => {
                 let http1::Parts { io, read_buf, .. } = connection.into_parts();
                 let mut stream = io.into_inner();
                 stream.unread(&read_buf);
+                stream.drop_empty_lines();
                 State::Silent { stream, is_http1: true }
             }
             other => other,
         };
+        matches!(&self.state, State::Silent { stream, .. } if stream.ahead.is_empty())
     }
 
     /// Has hyper speak, where nobody does.
@@ -170,6 +174,13 @@ impl<S> Rewound<S> {
     /// Gives out `bytes` before all others.
     fn unread(&mut self, bytes: &[u8]) {
         self.ahead = [bytes, &self.ahead].concat().into();
+    }
+
+    /// Forgets the empty lines that the bytes begin with which it would give out again.
+    fn drop_empty_lines(&mut self) {
+        while let Some(line) = ["\r\n", "\n"].iter().find(|line| self.ahead.starts_with(line.as_bytes())) {
+            self.ahead.advance(line.len());
+        }
     }
 }
 
@@ -286,6 +297,26 @@ mod tests {
         exchange.rest();
         assert!(once(|cx| exchange.poll(cx)).await.is_pending());
         assert!(matches!(exchange.state, State::Silent { .. }), "hyper is back without a reason");
+    }
+
+    #[tokio::test]
+    async fn empty_lines_before_a_request_are_nothing() {
+        let protocol = Protocol::new(&Config::default());
+        let (mut client, server) = duplex(4096);
+        let mut exchange = protocol.serve(server, service_fn(path));
+        for (piece, nothing) in
+            [("\r\n", true), ("\r\n\n\r\n", true), ("\r\nGET /sec", false), ("ond HTTP/1.1\r\n\r\n\r\n", true)]
+        {
+            if nothing && piece.len() < 10 {
+                client.write_all(get("/first").as_bytes()).await.expect("it is open");
+            }
+            client.write_all(piece.as_bytes()).await.expect("it is open");
+            assert!(once(|cx| exchange.poll(cx)).await.is_pending());
+            if nothing {
+                assert!(heard(&mut client).await.starts_with("HTTP/1.1 200 "), "{piece:?}");
+            }
+            assert_eq!(exchange.rest(), nothing, "{piece:?}");
+        }
     }
 
     #[tokio::test]

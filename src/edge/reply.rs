@@ -24,6 +24,8 @@ pub(crate) enum Reply {
     Now(Response<Body>),
     /// It will be.
     Later(Coming),
+    /// It will be when there is media: a viewer who leaves meanwhile is let go of.
+    Held(Coming),
 }
 
 impl From<Response<Body>> for Reply {
@@ -56,22 +58,29 @@ pub struct Answer(State);
 
 enum State {
     Now(Response<Body>),
-    Later(Coming, Question, Arc<Edge>),
+    Later { coming: Coming, question: Question, edge: Arc<Edge>, held: bool },
     Given,
 }
 
 impl Answer {
     pub(crate) fn new(edge: &Arc<Edge>, question: Question, reply: Reply) -> Self {
-        Self(match reply {
-            Reply::Now(response) => State::Now(question.end(&edge.metrics, response)),
-            Reply::Later(coming) => State::Later(coming, question, Arc::clone(edge)),
-        })
+        let (coming, held) = match reply {
+            Reply::Now(response) => return Self(State::Now(question.end(&edge.metrics, response))),
+            Reply::Later(coming) => (coming, false),
+            Reply::Held(coming) => (coming, true),
+        };
+        Self(State::Later { coming, question, edge: Arc::clone(edge), held })
+    }
+
+    /// Whether it waits for media.
+    fn is_held(&self) -> bool {
+        matches!(self.0, State::Later { held: true, .. })
     }
 
     /// Bytes that it holds.
     #[cfg(test)]
     pub(crate) fn size(&self) -> usize {
-        size_of_val(self) + if let State::Later(coming, ..) = &self.0 { size_of_val(&**coming) } else { 0 }
+        size_of_val(self) + if let State::Later { coming, .. } = &self.0 { size_of_val(&**coming) } else { 0 }
     }
 }
 
@@ -80,7 +89,7 @@ impl Future for Answer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         let come = match &mut self.0 {
-            State::Later(coming, question, edge) => {
+            State::Later { coming, question, edge, .. } => {
                 let response = ready!(coming.as_mut().poll(cx));
                 Some(question.end(&edge.metrics, response))
             }
@@ -97,7 +106,7 @@ impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.0 {
             State::Now(_) => "now",
-            State::Later(..) => "later",
+            State::Later { .. } => "later",
             State::Given => "given",
         };
         f.debug_tuple("Answer").field(&state).finish()
@@ -113,7 +122,11 @@ pub(crate) struct Counting {
 }
 
 impl Counting {
-    pub(crate) fn new(answer: Answer, request: InFlight) -> Self {
+    /// The answer to `request`, of which nothing more will come where it is `whole`.
+    pub(crate) fn new(answer: Answer, request: InFlight, whole: bool) -> Self {
+        if whole && !answer.is_held() {
+            request.owe();
+        }
         Self { answer, request: Some(request) }
     }
 }
@@ -124,6 +137,7 @@ impl Future for Counting {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = ready!(Pin::new(&mut self.answer).poll(cx));
         let Some(request) = self.request.take() else { return Poll::Pending };
+        request.owe();
         let waited = response.extensions().get::<WaitedFor>().copied();
         Poll::Ready(Ok(response.map(|body| Counted::new(body, request, waited))))
     }

@@ -142,6 +142,9 @@ pub(crate) fn text(
 ) -> Response<Body> {
     let gzip = negotiate::accepts_gzip(headers);
     let etag = etag(gzip);
+    if negotiate::is_unmet(headers, &etag) {
+        return unmet();
+    }
     if negotiate::is_cached(headers, &etag) {
         return not_modified(template.headers(caching, etag));
     }
@@ -160,6 +163,9 @@ pub(crate) fn media(
     len: u64,
     slices: impl Iterator<Item = Bytes>,
 ) -> Response<Body> {
+    if negotiate::is_unmet(headers, &etag) {
+        return unmet();
+    }
     if negotiate::is_cached(headers, &etag) {
         return not_modified(template.headers(Caching::Immutable, etag));
     }
@@ -181,10 +187,22 @@ pub(crate) fn media(
 }
 
 /// Media in the making: of unknown length, so without ranges.
-pub(crate) fn growing(template: &Template, etag: Bytes, body: Body) -> Response<Body> {
+pub(crate) fn growing(headers: &HeaderMap, template: &Template, etag: Bytes, body: Body) -> Response<Body> {
+    if negotiate::is_unmet(headers, &etag) {
+        return unmet();
+    }
     let mut headers = template.headers(Caching::Immutable, etag);
     headers.remove(header::ACCEPT_RANGES);
     with_headers(StatusCode::OK, headers, body)
+}
+
+/// What there is is not what the client wants to read more of. Spec: RFC 9110 §13.1.1.
+fn unmet() -> Response<Body> {
+    problem(
+        StatusCode::PRECONDITION_FAILED,
+        Caching::NoStore,
+        "If-Match names other versions than the one that is here",
+    )
 }
 
 /// The client has it already; `headers` are those of what it has.
@@ -232,7 +250,7 @@ pub(crate) fn options() -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, OPTIONS"));
-    let allowed = "range, if-range, if-none-match, cache-control, accept, priority, origin";
+    let allowed = "range, if-range, if-match, if-none-match, cache-control, accept, priority, origin";
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     headers.insert(header::CACHE_CONTROL, Caching::NoStore.value());

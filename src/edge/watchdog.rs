@@ -52,8 +52,8 @@ pub(crate) struct Watchdog {
     idle_timeout: Duration,
     /// No more requests are taken.
     draining: bool,
-    /// While it owes us reading: what payload was written by when, over `write_timeout`.
-    owing: VecDeque<(Instant, u64)>,
+    /// While it owes us reading: what was written by when, over `write_timeout`.
+    owing: VecDeque<(Instant, Written)>,
     chatter: Chatter,
     /// Since when nothing is in flight.
     idle: Option<Idle>,
@@ -69,6 +69,13 @@ struct Chatter {
     read: u64,
     requests: u64,
     payload: u64,
+}
+
+/// What was written to a connection by some time.
+#[derive(Debug, Clone, Copy)]
+struct Written {
+    payload: u64,
+    bytes: u64,
 }
 
 /// A stretch of time with nothing in flight.
@@ -108,6 +115,8 @@ impl Watchdog {
 
     /// Looks at the connection. Under pressure, others need the places of connections that are idle.
     pub(crate) fn look(&mut self, now: Instant, under_pressure: bool) -> Verdict {
+        // In time for the next look: each counts what was taken until the one before.
+        self.activity.fill_up();
         if self.is_slow_reader(now) {
             return Verdict::SlowReader;
         }
@@ -156,15 +165,16 @@ impl Watchdog {
     fn is_slow_reader(&mut self, now: Instant) -> bool {
         // Once no requests are taken and none is in flight, all that can be left is what was sent last.
         let last = self.draining && self.activity.in_flight.load(Relaxed) == 0;
-        let owes = last || self.activity.blocked.load(Relaxed) || self.activity.sending.load(Relaxed) > 0;
+        let sending = self.activity.sending.load(Relaxed) > 0;
+        let owes = last || self.activity.blocked.load(Relaxed) || sending;
         if !owes {
             self.owing.clear();
             return false;
         }
-        let payload = self.activity.payload.load(Relaxed);
+        let (payload, bytes) = (self.activity.payload.load(Relaxed), self.activity.written.load(Relaxed));
         let age = |at: Instant| now.saturating_duration_since(at);
         if self.owing.back().is_none_or(|(at, _)| age(*at) >= self.write_timeout / LOOKS) {
-            self.owing.push_back((now, payload));
+            self.owing.push_back((now, Written { payload, bytes }));
         }
         while self.owing.get(1).is_some_and(|(at, _)| age(*at) >= self.write_timeout) {
             self.owing.pop_front();
@@ -175,7 +185,9 @@ impl Watchdog {
             return false;
         }
         let least = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).saturating_mul(MIN_BYTES_PER_SECOND) / 1000;
-        payload.saturating_sub(*before) < least
+        // Where all payload was handed over, the rest of it is counted already, and may wait to be encrypted.
+        let taken = if sending { payload.saturating_sub(before.payload) } else { bytes.saturating_sub(before.bytes) };
+        taken < least
     }
 }
 
@@ -330,6 +342,7 @@ mod tests {
         activity.blocked.store(true, Relaxed);
         let takes_and_asks_for_more = || {
             activity.took(2_048);
+            activity.written.fetch_add(2_048, Relaxed);
             activity.read.fetch_add(1, Relaxed);
         };
         assert_eq!(until(&mut watchdog, start, 100, takes_and_asks_for_more).0, Verdict::Fine);

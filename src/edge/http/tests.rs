@@ -8,10 +8,17 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use http::Version;
+use http::{Response, Version};
+use http_body_util::BodyExt;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::*;
-use crate::edge::{Config, Metrics, tls};
+use crate::edge::{Api, Config, Metrics, tls};
 use crate::packager::testing::{self, Fixture};
 use crate::packager::{Init, Rendition};
 
@@ -21,7 +28,24 @@ struct Running {
     http: SocketAddr,
     https: SocketAddr,
     edge: Arc<Edge>,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
+}
+
+impl Running {
+    /// A connection of HTTP/1.1 over TLS.
+    async fn secure(&self) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        let path = self.data.path().join("tls/certificate.pem");
+        roots.add(CertificateDer::from_pem_file(path).expect("a certificate")).expect("a usable one");
+        let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("supported")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let socket = TcpStream::connect(self.https).await.expect("connected");
+        let name = "localhost".try_into().expect("a name");
+        TlsConnector::from(Arc::new(client)).connect(name, socket).await.expect("a handshake")
+    }
 }
 
 fn config() -> Config {
@@ -46,7 +70,7 @@ fn start(config: Config) -> Running {
     let (http, https) = (plain.local_addr().expect("bound"), secure.local_addr().expect("bound"));
     server.listen(plain, None);
     server.listen(secure, Some(acceptor));
-    Running { fixture, server, http, https, edge, _data: data }
+    Running { fixture, server, http, https, edge, data }
 }
 
 fn client() -> reqwest::ClientBuilder {
@@ -200,6 +224,118 @@ async fn a_slow_reader_is_closed_and_a_quick_one_is_not() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(running.edge.metrics.limits.write.get(), 1);
+    running.server.stop().await;
+}
+
+/// A connection that has sent this, and sends no more.
+async fn last_words(running: &Running, path: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(running.http).await.expect("connected");
+    socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.expect("written");
+    socket.shutdown().await.expect("shut down");
+    socket
+}
+
+#[tokio::test]
+async fn who_has_no_more_to_say_is_answered_and_who_waits_is_let_go() {
+    let running = start(Config::default());
+    running.edge.set_api(Api::new(tower::service_fn(|_| async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Ok(Response::new(http_body_util::Full::from("listed").map_err(|never| match never {}).boxed_unsync()))
+    })));
+    let start = std::time::Instant::now();
+    for (path, end) in [("/live/me/10/v0/p20.m4s", "payload-20;"), ("/api/v1/streams", "listed")] {
+        for _ in 0..20 {
+            let mut socket = last_words(&running, path).await;
+            let got = String::from_utf8(closed(&mut socket).await).expect("text");
+            assert!(got.starts_with("HTTP/1.1 200 OK") && got.ends_with(end), "{path}: {got:?}");
+        }
+    }
+    assert!(start.elapsed() < Duration::from_secs(10), "they are closed only when the watchdog looks");
+    let mut waits = last_words(&running, "/live/me/10/v0/p23.m4s").await;
+    assert_eq!(closed(&mut waits).await, b"");
+    assert_eq!(running.edge.metrics.waiting.get(), 0);
+
+    let rendition = large(&running.fixture.rendition);
+    running.fixture.window.send_replace(Arc::new(testing::window_of(&rendition, 4, 3, 3, 2)));
+    let mut large = last_words(&running, "/live/me/10/v0/init-0.mp4").await;
+    assert!(closed(&mut large).await.len() > 32 << 20, "the kernel holds less");
+    running.server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_request_begins_none() {
+    let running = start(config());
+    let wanted = b"GET /live/me/10/v0/p20.m4s HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut got = vec![0; 4096];
+    let mut plain = TcpStream::connect(running.http).await.expect("connected");
+    let mut secure = running.secure().await;
+    for lines in ["\r\n", "\n\r\n\r\n", ""] {
+        plain.write_all(wanted).await.expect("it is open");
+        assert!(plain.read(&mut got).await.expect("it is open") > 0, "{lines:?}");
+        secure.write_all(wanted).await.expect("it is open");
+        assert!(secure.read(&mut got).await.expect("it is open") > 0, "{lines:?}");
+        plain.write_all(lines.as_bytes()).await.expect("it is open");
+        secure.get_mut().1.refresh_traffic_keys().expect("TLS 1.3");
+        secure.flush().await.expect("it is open");
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+    assert_eq!(running.edge.metrics.limits.header.get(), 0);
+    plain.write_all(b"\r\nG").await.expect("it is open");
+    assert_eq!(closed(&mut plain).await, b"");
+    assert_eq!(
+        running.edge.metrics.limits.header.get(),
+        1,
+        "the beginning of a request is one behind an empty line, too"
+    );
+    running.server.stop().await;
+}
+
+#[tokio::test]
+async fn another_version_than_the_one_that_is_wanted_is_not_sent() {
+    let running = start(Config::default());
+    let client = client().http1_only().build().expect("a client");
+    for file in ["index.m3u8", "init-0.mp4", "p20.m4s", "s5.m4s", "s7.m4s"] {
+        let url = format!("http://{}/live/me/10/v0/{file}", running.http);
+        let tag = client.get(&url).send().await.expect("an answer").headers()["etag"].clone();
+        let tag = tag.to_str().expect("text");
+        for (wanted, status) in [(tag, 200), ("*", 200), ("\"x\"", 412), (&format!("W/{tag}"), 412)] {
+            let request = client.get(&url).header("if-match", wanted);
+            let answer = request.send().await.expect("an answer");
+            assert_eq!(answer.status().as_u16(), status, "{file}, {wanted}");
+            let request = client.get(&url).header("if-match", "\"x\"").header("if-none-match", wanted);
+            assert_eq!(request.send().await.expect("an answer").status().as_u16(), 412, "{file}, {wanted}");
+        }
+    }
+    running.server.stop().await;
+}
+
+/// Much slower than it would take for the kernel to call a full send buffer writable in time.
+#[tokio::test]
+async fn a_steady_reader_is_no_slow_one_however_much_the_kernel_holds() {
+    const PER_TENTH: u64 = 32 * 1024;
+    let running = start(Config { write_timeout: Duration::from_secs(1), ..config() });
+    let rendition = large(&running.fixture.rendition);
+    running.fixture.window.send_replace(Arc::new(testing::window_of(&rendition, 4, 3, 3, 2)));
+    let wanted = b"GET /live/me/10/v0/init-0.mp4 HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut plain = TcpStream::connect(running.http).await.expect("connected");
+    let mut secure = running.secure().await;
+    plain.write_all(wanted).await.expect("written");
+    secure.write_all(wanted).await.expect("written");
+    let mut pace = tokio::time::interval(Duration::from_millis(100));
+    let mut taken = vec![0; PER_TENTH as usize];
+    for _ in 0..40 {
+        pace.tick().await;
+        plain.read_exact(&mut taken).await.expect("it is open");
+        secure.read_exact(&mut taken).await.expect("it is open");
+    }
+    assert_eq!(running.edge.metrics.limits.write.get(), 0);
+    for _ in 0..200 {
+        if running.edge.metrics.limits.write.get() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(running.edge.metrics.limits.write.get(), 2, "who stops taking is closed");
     running.server.stop().await;
 }
 
