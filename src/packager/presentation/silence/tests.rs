@@ -309,27 +309,28 @@ fn a_key_frame_that_comes_too_late_does_not_take_the_lead_from_sound() {
 /// silent within a segment of the others, or is so late that it seems to, may be back before the next one begins.
 #[test]
 fn no_dash_period_has_a_gap_within() {
-    for (gop, late) in
-        [0, 10, 60].into_iter().flat_map(|gop| (40..70).step_by(2).chain([0]).map(move |late| (gop, late)))
-    {
-        for from in [0, 200, 222, 244, 266] {
-            let mut simulation = Simulation::new(Config::default());
-            let silent = |of: Kind, n: i64| of == Kind::Video && from > 0 && (from..from + 50).contains(&n);
-            av_with(&mut simulation, (18, gop), late, silent, |_, _| {});
-            simulation.finish();
-            let catalog = simulation.catalog.as_ref().expect("a catalog");
-            let shares = catalog.periods.iter().flat_map(|one| one.renditions.iter().map(move |share| (one.id, share)));
-            for (period, share) in shares {
-                let belongs = |msn: u64| msn >= share.first_msn && share.end_msn.is_none_or(|end| msn < end);
-                let all = simulation.windows[&share.id].segments.iter().filter(|segment| belongs(segment.msn));
-                let media: Vec<u64> = all.filter(|segment| !segment.is_gap()).map(|segment| segment.msn).collect();
-                let holes = media.windows(2).any(|pair| pair[0] + 1 != pair[1]);
-                assert!(
-                    !holes,
-                    "{} of period {period}: {media:?}, silent from {from}, {late} late, gop {gop}",
-                    share.id
-                );
-            }
+    let late = [0, 10, 60].into_iter().flat_map(|gop| (40..200).step_by(3).chain([0]).map(move |late| (gop, late)));
+    let late = late.flat_map(|(gop, late)| [0, 200, 222, 244, 266].map(|from| (Kind::Video, gop, late, from, 50)));
+    let silent = [(Kind::Video, 10), (Kind::Video, 60), (Kind::Audio, 120)].into_iter();
+    let silent = silent.flat_map(|one| (200..260).step_by(3).map(move |from| (one, from)));
+    let silent = silent.flat_map(|((kind, gop), from)| [50, 70, 160].map(|count| (kind, gop, 0, from, count)));
+    for (kind, gop, late, from, count) in late.chain(silent) {
+        let mut simulation = Simulation::new(Config::default());
+        let silent = |of: Kind, n: i64| of == kind && from > 0 && (from..from + count).contains(&n);
+        av_with(&mut simulation, (18, gop), late, silent, |_, _| {});
+        simulation.finish();
+        let catalog = simulation.catalog.as_ref().expect("a catalog");
+        let shares = catalog.periods.iter().flat_map(|one| one.renditions.iter().map(move |share| (one.id, share)));
+        for (period, share) in shares {
+            let belongs = |msn: u64| msn >= share.first_msn && share.end_msn.is_none_or(|end| msn < end);
+            let all = simulation.windows[&share.id].segments.iter().filter(|segment| belongs(segment.msn));
+            let media: Vec<u64> = all.filter(|segment| !segment.is_gap()).map(|segment| segment.msn).collect();
+            let holes = media.windows(2).any(|pair| pair[0] + 1 != pair[1]);
+            assert!(
+                !holes,
+                "{} of period {period}: {media:?}, {kind:?} silent from {from} for {count}, {late} late, gop {gop}",
+                share.id
+            );
         }
     }
 }
