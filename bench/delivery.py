@@ -1,4 +1,5 @@
 """What viewers cost, and how fast they are answered."""
+import gzip
 import re
 import select
 import socket
@@ -81,11 +82,11 @@ def alone(kind, seconds, segment=None):
         return latency, segment
 
 
-def h2load(server, path, connections, seconds):
-    """The same over HTTP/2 and TLS 1.3, without the latency."""
+def h2load(server, path, connections, seconds, at_once=1):
+    """The same over HTTP/2 and TLS 1.3, without the latency, with so many requests under way at once on each connection."""
     url = f"https://127.0.0.1:{server.https_port}{path}"
     before = server.cpu_seconds()
-    text = subprocess.run(["h2load", "-t1", f"-c{connections}", "-m1", "-D", str(seconds), url], check=True, capture_output=True, text=True).stdout
+    text = subprocess.run(["h2load", "-t1", f"-c{connections}", f"-m{at_once}", "-D", str(seconds), url], check=True, capture_output=True, text=True).stdout
     used = server.cpu_seconds() - before
     done, failed = (int(re.search(rf"(\d+) {word}", text)[1]) for word in ("succeeded", "failed"))
     if failed or "TLSv1.3" not in text or "Application protocol: h2" not in text:
@@ -115,7 +116,7 @@ def read_answer(viewer):
         data += viewer.recv(1 << 18)
         head, found, body = data.partition(b"\r\n\r\n")
         if found and len(body) >= int(re.search(rb"content-length: (\d+)", head, re.I)[1]):
-            return body.decode()
+            return gzip.decompress(body).decode()
 
 
 def waiting(count, seconds):
@@ -135,7 +136,7 @@ def waiting(count, seconds):
         text = fetch(server.http_port, path)[1].decode()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            request = f"GET {path}{next_query(text)} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+            request = f"GET {path}{next_query(text)} HTTP/1.1\r\nHost: bench\r\nAccept-Encoding: gzip\r\n\r\n".encode()
             for viewer in viewers.values():
                 viewer.sendall(request)
             arrived = first_bytes_of(poll, set(viewers))

@@ -25,7 +25,7 @@ results = []
 
 def say(row, ours, peer, ratio, bar, met):
     results.append({"row": row, "rillcast": ours, "peer": peer, "ratio": ratio, "bar": bar, "met": met})
-    print(f"{row:<46}  {ours:>20}  {peer:>20}  {ratio if isinstance(ratio, str) else f'{ratio:.2f}':>7}  {bar:<18}  {'yes' if met else 'NO'}", flush=True)
+    print(f"{row:<56}  {ours:>20}  {peer:>20}  {ratio if isinstance(ratio, str) else f'{ratio:.2f}':>7}  {bar:<18}  {'yes' if met else 'NO'}", flush=True)
 
 
 def medians(rows):
@@ -79,6 +79,10 @@ def waiting(rounds):
         say(f"access unit to first byte, {count} waiting, p99", f"{p99:.2f} ms", "", "", f"at most {bar} ms", p99 <= bar)
 
 
+def ten_at_once(server, path, connections, seconds):
+    return delivery.h2load(server, path, connections, seconds, 10)
+
+
 def rates(pair, rounds, what, load, seconds=4):
     rows, size = [], 0
     for number in range(rounds):
@@ -91,9 +95,9 @@ def rates(pair, rounds, what, load, seconds=4):
 
 def rows_of_delivery(rounds):
     with delivery.Pair() as pair:
-        for load, words in ((delivery.wrk, "HTTP/1.1"), (delivery.h2load, "h2 + TLS 1.3")):
+        for load, words in ((delivery.wrk, "HTTP/1.1"), (ten_at_once, "h2 + TLS 1.3, 10 at once"), (delivery.h2load, "h2 + TLS 1.3, 1 at once")):
             ours, peer, ratio, size = rates(pair, rounds, "playlist", load)
-            say(f"live playlist ({size} bytes), {words}", f"{ours / 1000:.1f} k/cpu s", f"{peer / 1000:.1f} k/cpu s", ratio, "at least 1.3", ratio >= 1.3)
+            say(f"live playlist of {size} bytes, {words}", f"{ours / 1000:.1f} k/cpu s", f"{peer / 1000:.1f} k/cpu s", ratio, "at least 1.3", ratio >= 1.3)
         for load, words, what, bar in ((delivery.wrk, "HTTP/1.1 clear", "segment", 0.9), (delivery.h2load, "h2 + TLS 1.3", "segment", 1.1), (delivery.h2load, "h2 + TLS 1.3", "audio", 1.0)):
             ours, peer, ratio, size = rates(pair, rounds, what, load)
             gigabits = [f"{8 * size * rate / 1e9:.1f} Gb/cpu s" for rate in (ours, peer)]
@@ -127,7 +131,7 @@ def main():
         raise SystemExit(f"bench: {RILLCAST} is missing; build it with `cargo build --profile dist`")
     ingest.pin()
     print(f"720p30 H.264 at 2.5 Mbit/s with AAC, {len(CORES)} cores, medians of {options.rounds}\n")
-    print(f"{'':<46}  {'rillcast':>20}  {'nginx':>20}  {'ratio':>7}  {'bar':<18}  met")
+    print(f"{'':<56}  {'rillcast':>20}  {'nginx':>20}  {'ratio':>7}  {'bar':<18}  met")
     for row in options.only.split(","):
         ROWS[row](options.rounds)
     if options.json:

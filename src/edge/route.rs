@@ -3,7 +3,7 @@
 //! There is one spelling of every URL. Names of streams hold no character that would need percent-encoding, so a `%` is never decoded, it is
 //! refused: nothing can mean one thing to a cache in front of us and another to us.
 
-use crate::media::{Epoch, RenditionId, StreamName};
+use crate::media::{Epoch, RenditionId, StreamName, is_unreserved};
 
 /// Longest path that is looked at, in bytes: two names of 128, an epoch, a rendition, a file, with room to spare.
 const MAX_PATH: usize = 512;
@@ -121,8 +121,7 @@ pub fn parse(path: &str, query: Option<&str>) -> Result<Route, RouteError> {
     if rest.is_empty() {
         return Ok(Route::Index);
     }
-    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-' | b'/');
-    if !rest.bytes().all(legal) {
+    if !rest.bytes().all(|byte| byte == b'/' || is_unreserved(byte)) {
         return Err(RouteError::Malformed("a path may hold only letters, digits, '.', '_', '~', '-' and slashes"));
     }
     if elements(rest).any(|element| matches!(element, "" | "." | "..")) {
@@ -155,7 +154,8 @@ fn elements(path: &str) -> impl Iterator<Item = &str> {
 fn stream(path: &str, query: Option<&str>) -> Result<Route, RouteError> {
     let mut elements = elements(path);
     let (Some(app), Some(name)) = (elements.next(), elements.next()) else { return Err(RouteError::NotFound) };
-    let stream = StreamName::new(app, name).map_err(|_| RouteError::NotFound)?;
+    let stream = path.get(..app.len() + 1 + name.len()).unwrap_or_default();
+    let stream: StreamName = stream.parse().map_err(|_| RouteError::NotFound)?;
     match (elements.next(), elements.next(), elements.next(), elements.next()) {
         (None, ..) => Ok(Route::Page(stream)),
         (Some("index.m3u8"), None, ..) => Ok(Route::Multivariant(stream)),

@@ -5,10 +5,12 @@
 //! the same kind behind one address count as one. A viewer behind a cache is not seen at all.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use prometheus::IntCounter;
 
@@ -21,16 +23,15 @@ const MAX_VIEWERS: usize = 200_000;
 /// Viewers of different connections seldom meet in one shard.
 const SHARDS: usize = 16;
 
-type Shard = Mutex<HashMap<(SocketAddr, StreamName), Instant>>;
+type Shard = Mutex<HashMap<(SocketAddr, StreamName), Instant, RandomState>>;
 
 /// What stands for a viewer: the connection, or over HTTP/1.1 the address with a hash of the User-Agent in place of the port.
 pub(crate) fn identity(peer: SocketAddr, version: http::Version, user_agent: Option<&[u8]>) -> SocketAddr {
     if version > http::Version::HTTP_11 {
         return peer;
     }
-    let mut hasher = DefaultHasher::new();
-    user_agent.hash(&mut hasher);
-    SocketAddr::new(peer.ip(), (hasher.finish() & 0xFFFF) as u16)
+    static AGENTS: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+    SocketAddr::new(peer.ip(), (AGENTS.hash_one(user_agent) & 0xFFFF) as u16)
 }
 
 /// Who asked for what lately.

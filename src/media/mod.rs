@@ -29,6 +29,7 @@ pub mod wall_clock;
 
 pub use access_unit::AccessUnit;
 pub use limits::Limits;
+pub(crate) use name::is_unreserved;
 pub use name::{Epoch, RenditionId, StreamName};
 pub use slab::Slab;
 pub use time::{MediaTime, Timescale, WallTime};

@@ -43,8 +43,10 @@ pub enum NameError {
 /// `APP/NAME`, both checked. Cheap to clone. NAME is public; it is no secret.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamName {
-    app: Arc<str>,
-    name: Arc<str>,
+    /// As it is written, in one piece: names are made and compared with every request.
+    text: Arc<str>,
+    /// Where its slash is.
+    slash: u8,
 }
 
 impl StreamName {
@@ -53,22 +55,28 @@ impl StreamName {
     /// # Errors
     /// Says which half breaks which rule of the naming contract.
     pub fn new(app: &str, name: &str) -> Result<Self, NameError> {
+        let slash = Self::check(app, name)?;
+        Ok(Self { text: [app, "/", name].concat().into(), slash })
+    }
+
+    /// Where the slash between the two is.
+    fn check(app: &str, name: &str) -> Result<u8, NameError> {
         check("application name", app)?;
         check("stream name", name)?;
         if RESERVED_APPS.contains(&app) {
             return Err(NameError::Reserved(app.to_owned()));
         }
-        Ok(Self { app: app.into(), name: name.into() })
+        u8::try_from(app.len()).map_err(|_| NameError::TooLong("application name", app.len()))
     }
 
     /// The application, the first path element of every URL.
     pub fn app(&self) -> &str {
-        &self.app
+        self.text.get(..usize::from(self.slash)).unwrap_or_default()
     }
 
     /// The name, the second.
     pub fn name(&self) -> &str {
-        &self.name
+        self.text.get(usize::from(self.slash) + 1..).unwrap_or_default()
     }
 }
 
@@ -82,24 +90,29 @@ fn check(what: &'static str, text: &str) -> Result<(), NameError> {
     if KEY_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
         return Err(NameError::Key(what));
     }
-    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-');
-    if text == "." || text == ".." || !text.bytes().all(legal) {
+    if text == "." || text == ".." || !text.bytes().all(is_unreserved) {
         return Err(NameError::BadCharacter(what));
     }
     Ok(())
+}
+
+/// Whether this character means the same in every URL, however it is written. Spec: RFC 3986 §2.3.
+pub(crate) fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-')
 }
 
 impl FromStr for StreamName {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
         let (app, name) = text.split_once('/').ok_or(NameError::NoSlash)?;
-        Self::new(app, name)
+        let slash = Self::check(app, name)?;
+        Ok(Self { text: text.into(), slash })
     }
 }
 
 impl fmt::Display for StreamName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.app, self.name)
+        f.write_str(&self.text)
     }
 }
 

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
 use self::claim::Claim;
@@ -125,7 +126,7 @@ pub struct Registry {
     metrics: Metrics,
     /// Every stream that viewers can ask for, those that ended a short while ago among them. Locked for a look or an insertion, never while
     /// something is waited for.
-    streams: RwLock<HashMap<StreamName, Listed>>,
+    streams: RwLock<HashMap<StreamName, Listed, RandomState>>,
     /// The server stops: streams whose publishers go are neither ended nor waited for.
     stopping: AtomicBool,
 }

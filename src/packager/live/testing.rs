@@ -36,7 +36,7 @@ impl Registry {
     /// A registry of the given streams.
     pub(crate) fn for_test(streams: Vec<Arc<Stream>>) -> Self {
         let listed = |stream: Arc<Stream>| (stream.name.clone(), Listed { stream, life: None });
-        let streams: HashMap<_, _> = streams.into_iter().map(listed).collect();
+        let streams: HashMap<_, _, _> = streams.into_iter().map(listed).collect();
         let folder = std::env::temp_dir();
         Self {
             config: Arc::default(),
