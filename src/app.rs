@@ -9,7 +9,9 @@ mod reload;
 mod wiring;
 
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +52,27 @@ fn viewers_within(open_files: Option<u64>, publishers: usize) -> usize {
     open_files.saturating_sub(publishers).saturating_sub(OTHER_FILES).max(open_files / 2)
 }
 
+/// Takes `data_dir` for this process alone, as long as the file is open: two servers would give out the same sequence numbers, and take up each other's
+/// windows.
+fn claim(data_dir: &Path) -> anyhow::Result<File> {
+    std::fs::create_dir_all(data_dir).with_context(|| format!("data_dir {} cannot be made", data_dir.display()))?;
+    let path = data_dir.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("data_dir: {} cannot be written", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => anyhow::bail!(
+            "data_dir {} is another running server's: stop that one, or give this one a data_dir of its own",
+            data_dir.display()
+        ),
+        // Some network file systems have no locks.
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!(%error, "data_dir cannot be locked: take care that no other server uses it")
+        }
+    }
+    Ok(file)
+}
+
 /// What the system tells the process. Asked for before anything else is, since until then each ends the process: one that comes while windows of
 /// the last run are being taken up would cost them.
 struct Signals {
@@ -86,6 +109,8 @@ pub struct App {
     signals: Signals,
     /// Whether anybody but this machine may publish, for the greeting.
     keys_exist: bool,
+    /// Says that `data_dir` is taken.
+    _claim: File,
 }
 
 impl App {
@@ -96,8 +121,7 @@ impl App {
     /// What cannot be read, written or bound, in words that name it.
     pub async fn start(config: Config, source: Source, set_log_filter: SetLogFilter) -> anyhow::Result<Self> {
         let signals = Signals::listen()?;
-        std::fs::create_dir_all(&config.data_dir)
-            .with_context(|| format!("data_dir {} cannot be made", config.data_dir.display()))?;
+        let claim = claim(&config.data_dir)?;
         let rtmp = edge::http::bind(config.ingest.rtmp.listen).context("ingest.rtmp.listen")?;
         let http = edge::http::bind(config.edge.http).context("edge.http")?;
         let https = edge::http::bind(config.edge.https).context("edge.https")?;
@@ -181,6 +205,7 @@ impl App {
             reloader,
             signals,
             keys_exist,
+            _claim: claim,
         })
     }
 

@@ -1,5 +1,6 @@
 //! What viewers have of a publisher or a server that goes away: gaps, the same numbers when it is back, and an honest end when it is not.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -285,6 +286,29 @@ fn a_blocked_request_is_answered_when_the_server_stops() {
     drop(publisher);
 }
 
+/// A server on other ports, over the data of one that may be running.
+fn another_server(data: &Path, arguments: &[&str]) -> Process {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rillcast"));
+    command.arg("serve").args(arguments).current_dir(data).env("RILLCAST__DATA_DIR", data);
+    for listener in ["EDGE__HTTP", "EDGE__HTTPS", "INGEST__RTMP__LISTEN", "TELEMETRY__LISTEN"] {
+        command.env(format!("RILLCAST__{listener}"), "127.0.0.1:0");
+    }
+    Process::start("another server", &mut command)
+}
+
+/// Two would give out the same sequence numbers, and take up each other's windows. A lock that outlived a crash would keep the next one from starting.
+#[test]
+fn data_belong_to_one_server_at_a_time() {
+    let mut server = Server::start();
+    let data = server.data().join("data");
+    let mut other = another_server(&data, &[]);
+    assert!(!other.wait(PATIENCE).success());
+    assert!(other.log().contains("is another running server's"), "{}", other.log());
+    assert_eq!(server.get("/readyz").status, 200, "{}", server.log());
+    server.crash();
+    server.start_again();
+}
+
 /// A window is good once, so whatever can go wrong at a start must do so before it is taken up, or put it down again.
 #[test]
 fn a_start_that_fails_costs_no_window() {
@@ -296,12 +320,7 @@ fn a_start_that_fails_costs_no_window() {
     publisher.cut();
     let data = server.data().join("data");
     let fails = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rillcast"));
-        command.arg("serve").args(arguments).current_dir(&data).env("RILLCAST__DATA_DIR", &data);
-        for listener in ["EDGE__HTTP", "EDGE__HTTPS", "INGEST__RTMP__LISTEN", "TELEMETRY__LISTEN"] {
-            command.env(format!("RILLCAST__{listener}"), "127.0.0.1:0");
-        }
-        let mut process = Process::start("a start that fails", &mut command);
+        let mut process = another_server(&data, arguments);
         assert!(!process.wait(PATIENCE).success(), "{}", process.log());
     };
     let keys = data.join("keys.json");
