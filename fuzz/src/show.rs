@@ -181,6 +181,12 @@ impl Show {
                 assert!(due > self.arrived, "{due:?} at {:?}", self.arrived);
             }
             0xF9 if self.idle => self.restart(),
+            0xFA => {
+                // Silent for a while; what comes next may be late, on time, or of a clock that stood still.
+                self.arrived = self.arrived.plus_micros(i64::from(choices.word() % 10_000_000));
+                self.presentation.pause_where_due(self.arrived);
+                self.presentation.pass(self.arrived);
+            }
             _ => {
                 if self.idle {
                     self.rejoin(choices);

@@ -7,7 +7,7 @@
 //!   waiting ── first key frame, or audio alone for HEAD_START ──► running ── finish ──► ended
 //!      ▲ audio is held back, bounded                              │  │ ▲
 //!      │                                                          │  └─┘ add_track: the new rendition joins at the open segment's number
-//!      └───────────────── interrupt, pass (gaps) ─────────────────┘ the publisher is gone and may come back (`resume`)
+//!      └───────────────── interrupt, pass (gaps) ─────────────────┘ the publisher is gone, or silent, and may come back (`resume`)
 //! ```
 
 mod changes;
@@ -24,6 +24,7 @@ use std::time::Duration;
 
 pub use self::changes::Changes;
 use self::cuts::{Before, Cut, FirstCut};
+use self::resume::Paused;
 use self::silence::Pace;
 use super::catalog::Rendition;
 use super::clock::Clock;
@@ -98,6 +99,8 @@ pub struct Presentation {
     base: Option<i64>,
     /// Where the gaps so far end, on the presentation timeline in microseconds, while nobody publishes.
     idle: Option<i64>,
+    /// The publisher is there, though nothing is heard of it; `None` where nobody publishes.
+    paused: Option<Paused>,
     /// Another track has broken off since the leader's last cut: its next segment counts a discontinuity too.
     discontinuity_due: bool,
     /// The catalog has changed since viewers were shown it.
@@ -152,6 +155,7 @@ impl Presentation {
             published: start,
             base: Some(0),
             idle: None,
+            paused: None,
             discontinuity_due: false,
             catalog_due: false,
             evicted: 0,
@@ -213,6 +217,9 @@ impl Presentation {
         self.published = self.published.max(now);
         if let Some(entry) = self.tracks.get_mut(index) {
             entry.captions |= unit.captions;
+        }
+        if self.comes_late(index, &unit, now) {
+            return Ok(());
         }
         self.place(index, &mut unit, now);
         match self.leader {

@@ -158,6 +158,33 @@ fn a_frozen_publisher_is_taken_over_from_and_a_live_one_is_not() {
     assert!(!text.contains("#EXT-X-ENDLIST") && !text.contains("#EXT-X-DISCONTINUITY\n"), "{text}");
 }
 
+/// A network that is gone tells nobody. For viewers that is an outage like any other from when a segment is due.
+#[test]
+fn a_publisher_that_is_silent_has_gaps_and_goes_on() {
+    let server = Server::resuming("30s");
+    let mut publisher = Publisher::ffmpeg_looping(&server.publish_url("show"), &Source::default());
+    server.wait_live("show", 2);
+    let video = rendition(&server, "/v0/");
+    let peer = server.stream("show").map(|stream| stream["publisher"]["peer"].clone());
+    publisher.freeze();
+    let frozen = Instant::now();
+    wait_for("a gap", PATIENCE, || server.get(&video).text().contains("#EXT-X-GAP").then_some(()));
+    assert!(frozen.elapsed() < Duration::from_secs(7), "the first gap came after {:?}", frozen.elapsed());
+    // Requests are answered by the gaps that follow.
+    let playlist = server.get(&video).text();
+    let blocked = server.get(&format!("{video}?_HLS_msn={}", next(&playlist)));
+    assert_eq!(blocked.status, 200);
+    assert!(blocked.text().matches("#EXT-X-GAP\n").count() > playlist.matches("#EXT-X-GAP\n").count());
+    assert_eq!(server.stream("show").map(|stream| stream["publisher"]["peer"].clone()), peer, "it has not gone");
+    publisher.thaw();
+    let text = wait_for("its media", PATIENCE, || {
+        let text = server.get(&video).text();
+        text.rsplit_once("#EXT-X-GAP")?.1.contains("#EXT-X-PART:").then_some(text)
+    });
+    assert!(!text.contains("#EXT-X-DISCONTINUITY\n") && !text.contains("#EXT-X-ENDLIST"), "{text}");
+    assert_eq!(server.stream("show").map(|stream| stream["publisher"]["peer"].clone()), peer);
+}
+
 /// Everything that a playlist names: inits and whole segments.
 fn files(server: &Server, playlist: &str) -> Vec<(String, Vec<u8>)> {
     let text = server.get(playlist).text();

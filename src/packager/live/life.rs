@@ -17,6 +17,11 @@ use crate::packager::presentation::{self, Changes, Presentation, Sequence};
 use crate::packager::saved::State;
 use crate::packager::sequence::Reservation;
 
+/// How often a publisher is looked after during a target duration: a segment that is due is listed within an eighth of one.
+const LOOKS: u32 = 8;
+/// A publisher of which nothing new is seen so often is silent: a second, with usual settings.
+const SILENT_LOOKS: u32 = 2;
+
 /// What publishers of one epoch share.
 #[derive(Debug)]
 pub(super) struct Life {
@@ -167,6 +172,39 @@ impl Life {
                 }
             }
             _ => self.end(),
+        }
+    }
+
+    /// Keeps the playlists moving while the publisher of `turn` is there and brings nothing: nobody is told when a network has gone.
+    pub(super) async fn attend(self: Arc<Self>, turn: u64) {
+        let look = self.registry.config.target_duration / LOOKS;
+        // As for those who wait.
+        let (since, began) = (now(), Instant::now());
+        let (mut last, mut silent, mut paused) = (i64::MIN, 0_u32, false);
+        loop {
+            tokio::time::sleep(look).await;
+            let mine = || self.stream.turn.load(Ordering::Acquire) == turn;
+            if !self.stream.seat.lock().taken || !mine() || self.stream.has_ended() {
+                return;
+            }
+            let newest = self.stream.last_media.load(Ordering::Relaxed);
+            silent = if newest == last { silent.saturating_add(1) } else { 0 };
+            last = newest;
+            if silent < SILENT_LOOKS && !paused {
+                continue;
+            }
+            let wall = since.plus_micros(i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX));
+            let _ = self.change(None, |presentation| {
+                // Asked under the lock, as something may have come, or what there is may have been put down.
+                if !mine() || self.registry.stopping.load(Ordering::Acquire) {
+                    return Ok(());
+                }
+                if silent >= SILENT_LOOKS && self.stream.last_media.load(Ordering::Relaxed) == last {
+                    presentation.pause_where_due(wall);
+                }
+                paused = presentation.pass(wall).is_some();
+                Ok(())
+            });
         }
     }
 

@@ -20,6 +20,9 @@ pub struct Publisher {
 
 impl Publisher {
     pub(super) fn new(life: Arc<Life>, turn: u64) -> Self {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(Arc::clone(&life).attend(turn));
+        }
         Self { life, turn, video: 0, audio: 0 }
     }
 

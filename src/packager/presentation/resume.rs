@@ -4,6 +4,10 @@
 //! playlists keep moving, and media that comes again is placed where the clock says it belongs: right behind the last gap. There is no
 //! discontinuity then unless the format has changed.
 //!
+//! A publisher that is connected and brings nothing is gone for viewers, too, from when a segment is due. Its times keep their meaning, so that what it
+//! brings on time goes on where the clock says. What it brings late was meant for the gap, and is left out until it has caught up; where it does not, it
+//! has stood still and goes on from there, as another publisher would.
+//!
 //! ```text
 //!   leader     ──── s7 ────┤ s8 (gap) │ s9 (gap) │ s10 (gap, cut short) ├── s11 ───
 //!   follower   ──── s7 ──────┤ s8     │ s9       │ s10                    ├─ s11 ──    its last gap ends at its own first access unit
@@ -19,12 +23,27 @@ const LEAST_GAP_MICROS: i64 = 20_000;
 /// The most, whatever a wall clock says that somebody has set: longer than any resume window.
 const MOST_GAP_MICROS: i64 = 3_600_000_000;
 
+/// Media of a publisher that was silent is on time when it comes so much later than the quickest did before.
+const ON_TIME_MICROS: i64 = 500_000;
+/// What was held up on the way comes within this time, much faster than it was made.
+const CATCH_UP_MICROS: i64 = 2_000_000;
+
+/// A publisher that is there and brings nothing.
+#[derive(Debug)]
+pub(super) struct Paused {
+    /// What was added to its times, microseconds.
+    base: i64,
+    /// When something came again that was late.
+    late_since: Option<WallTime>,
+}
+
 const MICROS: fn() -> Timescale = || Timescale::new(1_000_000).unwrap_or(Timescale::MILLIS);
 
 impl Presentation {
     /// Nobody publishes any more, for now: what has come is completed. [`pass`](Self::pass) is to be called from now on, until
     /// [`rejoin_track`](Self::rejoin_track) or [`finish`](Self::finish).
     pub fn interrupt(&mut self, now: WallTime) {
+        self.paused = None;
         if self.idle.is_some() || self.ended {
             return;
         }
@@ -61,6 +80,34 @@ impl Presentation {
         self.base = None;
         self.idle = Some(end);
         self.catalog_due = true;
+    }
+
+    /// The publisher is there and has brought nothing for a while: where a segment is due, this is an interruption, until it brings something again.
+    /// [`pass`](Self::pass) is to be called from then on, too. Spec: RFC 8216bis §6.2.1.
+    pub fn pause_where_due(&mut self, now: WallTime) {
+        let Some(begun) = self.cuts.back().map(|cut| cut.time.micros()).filter(|_| self.idle.is_none()) else { return };
+        let here = now.micros().saturating_sub(self.clock.offset());
+        if here.saturating_sub(begun) < self.latest_micros() || self.ended {
+            return;
+        }
+        let base = self.base;
+        self.interrupt(now);
+        self.paused = base.map(|base| Paused { base, late_since: None });
+    }
+
+    /// Whether `unit`, of a publisher that was silent, was meant for the gap. Decides, too, where on the presentation timeline its next media goes.
+    pub(super) fn comes_late(&mut self, index: usize, unit: &AccessUnit, now: WallTime) -> bool {
+        let (Some(entry), Some(paused)) = (self.tracks.get_mut(index), &mut self.paused) else { return false };
+        let here = now.micros().saturating_sub(self.clock.offset());
+        let late = here.saturating_sub(paused.base.saturating_add(entry.source.micros(unit.pts)));
+        if late.saturating_abs() < ON_TIME_MICROS {
+            self.base = Some(paused.base);
+        } else if late > 0 && now.micros_since(*paused.late_since.get_or_insert(now)) < CATCH_UP_MICROS {
+            entry.undecodable += 1;
+            return true;
+        }
+        self.paused = None;
+        false
     }
 
     /// Whether anything was published that could be gone on with.

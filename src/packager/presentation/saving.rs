@@ -95,6 +95,7 @@ impl Presentation {
             published: WallTime::from_micros(published),
             base: None,
             idle: Some(idle),
+            paused: None,
             discontinuity_due: state.discontinuity_due,
             catalog_due: true,
             evicted: 0,

@@ -110,8 +110,7 @@ impl Presentation {
     /// it says nothing of how long others were silent.
     pub(super) fn list_what_is_due(&mut self, breaks: bool) {
         let (here, Some(cut)) = (self.leaders_end(), self.cuts.back().map(|cut| cut.time)) else { return };
-        // A new segment is to be listed within 1.5 target durations of the one before (RFC 8216bis §6.2.1). An eighth is left for the way to viewers.
-        let latest = self.target_micros() / 8 * 11;
+        let latest = self.latest_micros();
         let silent = self.segment_micros() / 2;
         for index in 0..self.tracks.len() {
             let Some(entry) = self.tracks.get_mut(index).filter(|entry| entry.segmenter.has_started()) else {
@@ -187,6 +186,11 @@ impl Presentation {
     /// 1.5 target durations may go by before a new segment is (RFC 8216bis §6.2.1).
     fn silence_micros(&self) -> i64 {
         self.segment_micros() * 3 / 4
+    }
+
+    /// A new segment is to be listed within 1.5 target durations of the one before (RFC 8216bis §6.2.1). An eighth is left for the way to viewers.
+    pub(super) fn latest_micros(&self) -> i64 {
+        self.target_micros() / 8 * 11
     }
 
     fn target_micros(&self) -> i64 {

@@ -85,6 +85,16 @@ impl Simulation {
         self.shift = at + outage;
     }
 
+    /// The publisher brings nothing from `at` on, microseconds after the start, for `silence` more, and is looked after as a server does.
+    pub(crate) fn silence(&mut self, at: i64, silence: i64) {
+        for now in (at..at + silence).step_by(500_000) {
+            let now = WallTime::from_micros(START + now);
+            self.presentation.pause_where_due(now);
+            self.presentation.pass(now);
+            self.look();
+        }
+    }
+
     /// The file that a server would leave which stops while nobody publishes.
     pub(crate) fn file(&self) -> Vec<u8> {
         saved::specimen(&self.presentation, &self.config, START).expect("it is interrupted")

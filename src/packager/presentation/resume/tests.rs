@@ -91,6 +91,63 @@ fn while_nobody_publishes_the_playlist_moves_on_and_hints_at_what_comes_next() {
     assert!(text(&simulation.windows[&VIDEO]).ends_with("#EXT-X-ENDLIST\n"));
 }
 
+/// Pictures `numbers`, thirty a second and a key frame every two, and the sound beside them, each arriving `late` microseconds after its time.
+fn published(simulation: &mut Simulation, numbers: std::ops::Range<i64>, late: impl Fn(i64) -> i64) {
+    let scale = Timescale::new(48_000).unwrap();
+    for n in numbers {
+        simulation.shift = late(n);
+        simulation.push(VIDEO, n * 3_000, n * 3_000, n % 60 == 0, 900, Timescale::NINETY_KHZ);
+        for frame in (n * 1_600 + 1_023) / 1_024..((n + 1) * 1_600 + 1_023) / 1_024 {
+            simulation.push(AUDIO, frame * 1_024, frame * 1_024, true, 300, scale);
+        }
+    }
+}
+
+/// Where a window's media begins again behind its gaps, seconds after the start. All is dated by when it came.
+fn comes_back(simulation: &Simulation, id: RenditionId) -> f64 {
+    let window = &simulation.windows[&id];
+    assert!(!window.waiting && window.segments.iter().all(|segment| !segment.discontinuity), "{}", text(window));
+    let scale = window.rendition.init.track.timescale;
+    for segment in window.segments.iter().filter(|segment| !segment.is_gap()) {
+        let media = scale.micros(segment.presentation_start);
+        assert!((segment.date.micros() - START - media).abs() < 100_000, "{}", text(window));
+    }
+    let last_gap = window.segments.iter().rposition(|segment| segment.is_gap()).expect("gaps");
+    let back = window.segments.get(last_gap + 1).expect("a segment behind it");
+    scale.micros(back.presentation_start) as f64 / 1e6
+}
+
+/// A network that is gone for ten seconds, and then delivers the two seconds that it held up. The encoder had dropped the rest.
+#[test]
+fn what_a_silent_publisher_brings_late_is_left_out_and_what_comes_on_time_goes_on() {
+    let mut simulation = Simulation::new(Config::default());
+    simulation.stream(7.0, (30, 1), 60, false, &BOTH);
+    simulation.silence(7_000_000, 4_000_000);
+    assert!(!text(&simulation.windows[&VIDEO]).contains("EXT-X-GAP"), "a stall of 4 s costs nothing");
+    simulation.silence(11_000_000, 6_000_000);
+    for id in [VIDEO, AUDIO] {
+        let playlist = text(&simulation.windows[&id]);
+        assert_eq!(playlist.matches("#EXT-X-GAP\n").count(), 4, "{playlist}");
+    }
+    published(&mut simulation, 210..270, |n| 17_000_000 - n * 1_000_000 / 30);
+    published(&mut simulation, 510..750, |_| 40_000);
+    // The first key frame that comes on time is the 540th picture.
+    assert!((comes_back(&simulation, VIDEO) - 18.0).abs() < 0.01);
+    assert!((comes_back(&simulation, AUDIO) - 18.0).abs() < 0.05);
+}
+
+/// An encoder that was stopped for ten seconds, its clock with it.
+#[test]
+fn a_publisher_whose_times_stood_still_goes_on_from_there() {
+    let mut simulation = Simulation::new(Config::default());
+    simulation.stream(7.0, (30, 1), 60, false, &BOTH);
+    simulation.silence(7_000_000, 10_000_000);
+    published(&mut simulation, 210..500, |_| 10_000_000);
+    // It has two seconds to catch up, until 19; the first key frame behind them comes at 20.
+    assert!((comes_back(&simulation, VIDEO) - 20.0).abs() < 0.1, "{}", comes_back(&simulation, VIDEO));
+    assert!((comes_back(&simulation, AUDIO) - 20.0).abs() < 0.1);
+}
+
 #[test]
 fn another_resolution_is_one_discontinuity_with_its_own_init() {
     let mut simulation = Simulation::new(Config::default());
