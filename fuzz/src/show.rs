@@ -185,6 +185,7 @@ impl Show {
                 // Silent for a while; what comes next may be late, on time, or of a clock that stood still.
                 self.arrived = self.arrived.plus_micros(i64::from(choices.word() % 10_000_000));
                 self.presentation.pause_where_due(self.arrived);
+                self.look();
                 self.presentation.pass(self.arrived);
             }
             _ => {

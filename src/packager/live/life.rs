@@ -194,15 +194,17 @@ impl Life {
                 continue;
             }
             let wall = since.plus_micros(i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX));
+            // Asked under the lock: what has been put down must not change any more.
+            let goes_on = || mine() && !self.registry.stopping.load(Ordering::Acquire);
             let _ = self.change(None, |presentation| {
-                // Asked under the lock, as something may have come, or what there is may have been put down.
-                if !mine() || self.registry.stopping.load(Ordering::Acquire) {
-                    return Ok(());
-                }
-                if silent >= SILENT_LOOKS && self.stream.last_media.load(Ordering::Relaxed) == last {
+                // Something may have come meanwhile.
+                if silent >= SILENT_LOOKS && goes_on() && self.stream.last_media.load(Ordering::Relaxed) == last {
                     presentation.pause_where_due(wall);
                 }
-                paused = presentation.pass(wall).is_some();
+                Ok(())
+            });
+            let _ = self.change(None, |presentation| {
+                paused = goes_on() && presentation.pass(wall).is_some();
                 Ok(())
             });
         }

@@ -83,7 +83,8 @@ impl Presentation {
     }
 
     /// The publisher is there and has brought nothing for a while: where a segment is due, this is an interruption, until it brings something again.
-    /// [`pass`](Self::pass) is to be called from then on, too. Spec: RFC 8216bis §6.2.1.
+    /// [`pass`](Self::pass) is to be called from then on, too, once viewers were shown what was completed: after a night of a suspended machine the gaps
+    /// fill the window. Spec: RFC 8216bis §6.2.1.
     pub fn pause_where_due(&mut self, now: WallTime) {
         let Some(begun) = self.cuts.back().map(|cut| cut.time.micros()).filter(|_| self.idle.is_none()) else { return };
         let here = now.micros().saturating_sub(self.clock.offset());

@@ -90,6 +90,7 @@ impl Simulation {
         for now in (at..at + silence).step_by(500_000) {
             let now = WallTime::from_micros(START + now);
             self.presentation.pause_where_due(now);
+            self.look();
             self.presentation.pass(now);
             self.look();
         }
