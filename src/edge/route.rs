@@ -9,8 +9,8 @@ use crate::media::{Epoch, RenditionId, StreamName, is_unreserved};
 const MAX_PATH: usize = 512;
 /// Longest token below `/t/` that is looked at, in bytes.
 const MAX_TOKEN: usize = 1024;
-/// Deepest asset path below `/assets/`.
-const MAX_ASSET_DEPTH: usize = 4;
+/// Most elements of a path: a file of a rendition has as many, and an asset in its folders may.
+const DEEPEST: usize = 5;
 
 /// What a URL names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,23 +121,39 @@ pub fn parse(path: &str, query: Option<&str>) -> Result<Route, RouteError> {
     if rest.is_empty() {
         return Ok(Route::Index);
     }
-    if !rest.bytes().all(|byte| byte == b'/' || is_unreserved(byte)) {
-        return Err(RouteError::Malformed("a path may hold only letters, digits, '.', '_', '~', '-' and slashes"));
+    let (mut all, mut count) = ([""; DEEPEST], 0);
+    for element in elements(rest) {
+        if !element.bytes().all(is_unreserved) {
+            return Err(RouteError::Malformed("a path may hold only letters, digits, '.', '_', '~', '-' and slashes"));
+        }
+        if matches!(element, "" | "." | "..") {
+            return Err(RouteError::Malformed("a path has no empty elements and no '.' or '..'"));
+        }
+        if let Some(place) = all.get_mut(count) {
+            *place = element;
+        }
+        count += 1;
     }
-    if elements(rest).any(|element| matches!(element, "" | "." | "..")) {
-        return Err(RouteError::Malformed("a path has no empty elements and no '.' or '..'"));
+    let stream = |app: &str, name: &str| -> Result<StreamName, RouteError> {
+        let text = rest.get(..app.len() + 1 + name.len()).unwrap_or_default();
+        text.parse().map_err(|_| RouteError::NotFound)
+    };
+    match *all.get(..count).ok_or(RouteError::NotFound)? {
+        ["time"] => Ok(Route::Time),
+        ["healthz"] => Ok(Route::Health),
+        ["readyz"] => Ok(Route::Ready),
+        ["assets", _, ..] => Ok(Route::Asset(rest.strip_prefix("assets/").unwrap_or_default().to_owned())),
+        [app, name] => Ok(Route::Page(stream(app, name)?)),
+        [app, name, "index.m3u8"] => Ok(Route::Multivariant(stream(app, name)?)),
+        [app, name, "manifest.mpd"] => Ok(Route::Mpd(stream(app, name)?)),
+        [app, name, epoch, rendition, file] => {
+            let stream = stream(app, name)?;
+            let epoch = epoch.parse().map_err(|()| RouteError::NotFound)?;
+            let rendition = rendition.parse().map_err(|()| RouteError::NotFound)?;
+            Ok(Route::Rendition(RenditionPath { stream, epoch, rendition }, object(file, query)?))
+        }
+        _ => Err(RouteError::NotFound),
     }
-    match rest {
-        "time" => return Ok(Route::Time),
-        "healthz" => return Ok(Route::Health),
-        "readyz" => return Ok(Route::Ready),
-        _ => {}
-    }
-    if let Some(asset) = rest.strip_prefix("assets/") {
-        let shallow = asset.split('/').count() <= MAX_ASSET_DEPTH;
-        return if shallow { Ok(Route::Asset(asset.to_owned())) } else { Err(RouteError::NotFound) };
-    }
-    stream(rest, query)
 }
 
 /// What stands between the slashes of `path`. `str::split` prepares a search for each element, which takes longer than to go through it.
@@ -149,24 +165,6 @@ fn elements(path: &str) -> impl Iterator<Item = &str> {
         rest = end.and_then(|end| path.get(end + 1..));
         path.get(..end.unwrap_or(path.len()))
     })
-}
-
-fn stream(path: &str, query: Option<&str>) -> Result<Route, RouteError> {
-    let mut elements = elements(path);
-    let (Some(app), Some(name)) = (elements.next(), elements.next()) else { return Err(RouteError::NotFound) };
-    let stream = path.get(..app.len() + 1 + name.len()).unwrap_or_default();
-    let stream: StreamName = stream.parse().map_err(|_| RouteError::NotFound)?;
-    match (elements.next(), elements.next(), elements.next(), elements.next()) {
-        (None, ..) => Ok(Route::Page(stream)),
-        (Some("index.m3u8"), None, ..) => Ok(Route::Multivariant(stream)),
-        (Some("manifest.mpd"), None, ..) => Ok(Route::Mpd(stream)),
-        (Some(epoch), Some(rendition), Some(file), None) => {
-            let epoch = epoch.parse().map_err(|()| RouteError::NotFound)?;
-            let rendition = rendition.parse().map_err(|()| RouteError::NotFound)?;
-            Ok(Route::Rendition(RenditionPath { stream, epoch, rendition }, object(file, query)?))
-        }
-        _ => Err(RouteError::NotFound),
-    }
 }
 
 fn object(file: &str, query: Option<&str>) -> Result<Object, RouteError> {
