@@ -178,8 +178,7 @@ impl Life {
     /// Keeps the playlists moving while the publisher of `turn` is there and brings nothing: nobody is told when a network has gone.
     pub(super) async fn attend(self: Arc<Self>, turn: u64) {
         let look = self.registry.config.target_duration / LOOKS;
-        // As for those who wait.
-        let (since, began) = (now(), Instant::now());
+        let mut clock = Steady::now();
         let (mut last, mut silent, mut paused) = (i64::MIN, 0_u32, false);
         loop {
             tokio::time::sleep(look).await;
@@ -188,12 +187,15 @@ impl Life {
                 return;
             }
             let newest = self.stream.last_media.load(Ordering::Relaxed);
-            silent = if newest == last { silent.saturating_add(1) } else { 0 };
-            last = newest;
+            silent = silent.saturating_add(1);
+            if newest != last {
+                // Media is dated by a wall clock that may have been set since the last look.
+                (last, silent, clock) = (newest, 0, Steady::now());
+            }
             if silent < SILENT_LOOKS && !paused {
                 continue;
             }
-            let wall = since.plus_micros(i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX));
+            let wall = clock.wall();
             // Asked under the lock: what has been put down must not change any more.
             let goes_on = || mine() && !self.registry.stopping.load(Ordering::Acquire);
             let _ = self.change(None, |presentation| {
@@ -212,11 +214,9 @@ impl Life {
 
     /// Keeps the playlists moving until another publisher comes, and ends the stream where none does within `patience`.
     pub(super) async fn wait(self: Arc<Self>, turn: u64, patience: Duration) {
-        // The wall clock may be set while this waits; the gaps must not show it.
-        let (since, began) = (now(), Instant::now());
-        let wall = || since.plus_micros(i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX));
+        let clock = Steady::now();
         loop {
-            let left = patience.saturating_sub(began.elapsed());
+            let left = patience.saturating_sub(clock.began.elapsed());
             {
                 let seat = self.stream.seat.lock();
                 if seat.taken || self.stream.turn.load(Ordering::Acquire) != turn || self.stream.has_ended() {
@@ -233,12 +233,12 @@ impl Life {
             let _ = self.change(None, |presentation| {
                 // Asked under the lock: what has been put down must not change any more.
                 if !self.registry.stopping.load(Ordering::Acquire) {
-                    due = presentation.pass(wall());
+                    due = presentation.pass(clock.wall());
                 }
                 Ok(())
             });
             let Some(due) = due else { return };
-            let pause = Duration::from_micros(u64::try_from(due.micros_since(wall())).unwrap_or(0));
+            let pause = Duration::from_micros(u64::try_from(due.micros_since(clock.wall())).unwrap_or(0));
             tokio::time::sleep(pause.clamp(Duration::from_millis(10), Duration::from_secs(2)).min(left)).await;
         }
     }
@@ -305,6 +305,23 @@ impl Life {
             Ok(runtime) => drop(runtime.spawn_blocking(release)),
             Err(_) => release(),
         }
+    }
+}
+
+/// The wall clock as it was, and the time since: it may be set while somebody waits, and gaps must not show it.
+#[derive(Debug, Clone, Copy)]
+struct Steady {
+    since: WallTime,
+    began: Instant,
+}
+
+impl Steady {
+    fn now() -> Self {
+        Self { since: now(), began: Instant::now() }
+    }
+
+    fn wall(self) -> WallTime {
+        self.since.plus_micros(i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX))
     }
 }
 
