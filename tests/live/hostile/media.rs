@@ -14,14 +14,14 @@ use crate::common::wait_for;
 const METADATA: u8 = 18;
 
 /// A real encoder's stream: video configuration, audio configuration, then the rest.
-struct Sample {
+pub struct Sample {
     avc: Vec<u8>,
     aac: Vec<u8>,
     rest: Vec<(u8, u32, Vec<u8>)>,
 }
 
 impl Sample {
-    fn read() -> Self {
+    pub fn read() -> Self {
         let file = Source { seconds: 60, ..Source::default() }.file();
         let tags = tags(&std::fs::read(file).expect("the source is there"));
         let is_config = |kind: u8, body: &[u8]| match kind {
@@ -38,7 +38,7 @@ impl Sample {
     }
 
     /// Sends what lies in the first `until` milliseconds as fast as it goes, `change`d.
-    fn send(&self, peer: &mut Peer, until: u32, mut change: impl FnMut(u8, u32, &mut Vec<u8>) -> u32) {
+    pub fn send(&self, peer: &mut Peer, until: u32, mut change: impl FnMut(u8, u32, &mut Vec<u8>) -> u32) {
         for (kind, ms, body) in self.rest.iter().take_while(|(_, ms, _)| *ms < until) {
             let mut body = body.clone();
             let ms = change(*kind, *ms, &mut body);
@@ -48,7 +48,13 @@ impl Sample {
         }
     }
 
-    fn configure(&self, peer: &mut Peer) {
+    /// Sends a picture that stands for others, at `ms`; false when the connection is gone.
+    pub fn send_picture(&self, peer: &mut Peer, ms: u32) -> bool {
+        let (kind, _, body) = self.rest.iter().find(|(_, _, body)| body[0] == 0x27).expect("not all are key frames");
+        peer.send(&message(*kind, ms, body))
+    }
+
+    pub fn configure(&self, peer: &mut Peer) {
         peer.message(VIDEO, 0, &self.avc);
         peer.message(AUDIO, 0, &self.aac);
     }

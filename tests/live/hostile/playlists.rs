@@ -2,14 +2,15 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::h2::request;
-use super::peer::{connect_from, until_closed};
+use super::media::Sample;
+use super::peer::{Peer, connect_from, until_closed};
 use super::rows::Rows;
 use super::{listed, metric, statuses, tls, video_playlist};
-use crate::common::media::Source;
-use crate::common::publisher::Publisher;
 use crate::common::wait_for;
 
 const WAITING: &str = "rillcast_http_waiting";
@@ -119,6 +120,22 @@ fn playlists_that_are_asked_for_what_they_are_not() {
     rows.finish();
 }
 
+/// A publisher that sends on while its clock stands still: to be silent would be an outage. It goes when what it gives back is dropped.
+fn stand_still(address: SocketAddr, name: &'static str) -> SyncSender<()> {
+    let (go, gone) = sync_channel(0);
+    thread::spawn(move || {
+        let (sample, mut peer) = (Sample::read(), Peer::publishing(address, name));
+        sample.configure(&mut peer);
+        sample.send(&mut peer, 8_000, |_, ms, _| ms);
+        while gone.recv_timeout(Duration::from_millis(200)) == Err(RecvTimeoutError::Timeout) {
+            if !sample.send_picture(&mut peer, 8_000) {
+                return;
+            }
+        }
+    });
+    go
+}
+
 #[test]
 fn viewers_of_a_stream_that_stands_still_are_cheap() {
     // RELIABILITY says 20,000; this process and the server have 20,000 descriptors each on the machine this was made on, and two cores.
@@ -134,10 +151,9 @@ fn viewers_of_a_stream_that_stands_still_are_cheap() {
     ];
     let mut rows = Rows::start(&overrides);
     let (address, secure) = (rows.server.http(), rows.server.https());
-    let mut publisher = Publisher::ffmpeg_looping(&rows.server.publish_url("still"), &Source::default());
+    let publisher = stand_still(rows.server.rtmp(), "still");
     rows.server.wait_live("still", 2);
     let playlist = video_playlist(&rows.server, "still");
-    publisher.freeze();
     let next = |server: &crate::common::server::Server| {
         let last = *listed(&server.get(&playlist).text()).last().expect("a segment");
         format!("{playlist}?_HLS_msn={}", last + 2)
@@ -184,7 +200,7 @@ fn viewers_of_a_stream_that_stands_still_are_cheap() {
         let all: Vec<_> = (0..500).map(|_| ask(1, address, &path)).collect();
         wait_for("all to wait", Duration::from_secs(5), || (metric(server, WAITING) >= 500).then_some(()));
         let killed = Instant::now();
-        publisher.cut();
+        drop(publisher);
         for mut stream in all {
             let heard = until_closed(&mut stream, Duration::from_secs(8)).expect("it is answered");
             assert_eq!(statuses(&heard), [200]);
