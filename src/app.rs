@@ -54,7 +54,7 @@ fn viewers_within(open_files: Option<u64>, publishers: usize) -> usize {
 
 /// Takes `data_dir` for this process alone, as long as the file is open: two servers would give out the same sequence numbers, and take up each other's
 /// windows.
-fn claim(data_dir: &Path) -> anyhow::Result<File> {
+fn lock(data_dir: &Path) -> anyhow::Result<File> {
     std::fs::create_dir_all(data_dir).with_context(|| format!("data_dir {} cannot be made", data_dir.display()))?;
     let path = data_dir.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
@@ -109,8 +109,8 @@ pub struct App {
     signals: Signals,
     /// Whether anybody but this machine may publish, for the greeting.
     keys_exist: bool,
-    /// Says that `data_dir` is taken.
-    _claim: File,
+    /// Keeps other servers from `data_dir`.
+    _lock: File,
 }
 
 impl App {
@@ -121,7 +121,7 @@ impl App {
     /// What cannot be read, written or bound, in words that name it.
     pub async fn start(config: Config, source: Source, set_log_filter: SetLogFilter) -> anyhow::Result<Self> {
         let signals = Signals::listen()?;
-        let claim = claim(&config.data_dir)?;
+        let lock = lock(&config.data_dir)?;
         let rtmp = edge::http::bind(config.ingest.rtmp.listen).context("ingest.rtmp.listen")?;
         let http = edge::http::bind(config.edge.http).context("edge.http")?;
         let https = edge::http::bind(config.edge.https).context("edge.https")?;
@@ -205,7 +205,7 @@ impl App {
             reloader,
             signals,
             keys_exist,
-            _claim: claim,
+            _lock: lock,
         })
     }
 

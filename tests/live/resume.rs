@@ -19,6 +19,11 @@ fn rendition(server: &Server, id: &str) -> String {
     format!("/live/show/{uri}")
 }
 
+/// Where the one who publishes the stream connects from.
+fn peer(server: &Server) -> Option<serde_json::Value> {
+    server.stream("show").map(|stream| stream["publisher"]["peer"].clone())
+}
+
 fn number(playlist: &str, tag: &str) -> u64 {
     let line =
         playlist.lines().find_map(|line| line.strip_prefix(tag)).unwrap_or_else(|| panic!("no {tag}:\n{playlist}"));
@@ -133,7 +138,6 @@ fn a_frozen_publisher_is_taken_over_from_and_a_live_one_is_not() {
     let mut first = Publisher::ffmpeg_looping(&server.publish_url("show"), &Source::default());
     server.wait_live("show", 1);
     let video = rendition(&server, "/v0/");
-    let peer = |server: &Server| server.stream("show").map(|stream| stream["publisher"]["peer"].clone());
     let running = peer(&server);
     let mut refused = Publisher::ffmpeg(&server.publish_url("show"), &Source::default());
     let log = refused.wait_refused(PATIENCE);
@@ -165,7 +169,7 @@ fn a_publisher_that_is_silent_has_gaps_and_goes_on() {
     let mut publisher = Publisher::ffmpeg_looping(&server.publish_url("show"), &Source::default());
     server.wait_live("show", 2);
     let video = rendition(&server, "/v0/");
-    let peer = server.stream("show").map(|stream| stream["publisher"]["peer"].clone());
+    let publishing = peer(&server);
     publisher.freeze();
     let frozen = Instant::now();
     wait_for("a gap", PATIENCE, || server.get(&video).text().contains("#EXT-X-GAP").then_some(()));
@@ -175,14 +179,14 @@ fn a_publisher_that_is_silent_has_gaps_and_goes_on() {
     let blocked = server.get(&format!("{video}?_HLS_msn={}", next(&playlist)));
     assert_eq!(blocked.status, 200);
     assert!(blocked.text().matches("#EXT-X-GAP\n").count() > playlist.matches("#EXT-X-GAP\n").count());
-    assert_eq!(server.stream("show").map(|stream| stream["publisher"]["peer"].clone()), peer, "it has not gone");
+    assert_eq!(peer(&server), publishing, "it has not gone");
     publisher.thaw();
     let text = wait_for("its media", PATIENCE, || {
         let text = server.get(&video).text();
         text.rsplit_once("#EXT-X-GAP")?.1.contains("#EXT-X-PART:").then_some(text)
     });
     assert!(!text.contains("#EXT-X-DISCONTINUITY\n") && !text.contains("#EXT-X-ENDLIST"), "{text}");
-    assert_eq!(server.stream("show").map(|stream| stream["publisher"]["peer"].clone()), peer);
+    assert_eq!(peer(&server), publishing);
 }
 
 /// Everything that a playlist names: inits and whole segments.

@@ -157,14 +157,8 @@ fn another_resolution_is_one_discontinuity_with_its_own_init() {
     if let Format::H264(config) = &mut track.format {
         (config.width, config.height) = (1920, 1080);
     }
-    let (video, audio) = (simulation.add(track), simulation.add(audio_track()));
-    let scale = Timescale::new(48_000).unwrap();
-    for n in 0..240_i64 {
-        simulation.push(video, n * 3_000, n * 3_000, n % 60 == 0, 900, Timescale::NINETY_KHZ);
-        for frame in (n * 1_600 + 1_023) / 1_024..((n + 1) * 1_600 + 1_023) / 1_024 {
-            simulation.push(audio, frame * 1_024, frame * 1_024, true, 300, scale);
-        }
-    }
+    assert_eq!((simulation.add(track), simulation.add(audio_track())), (VIDEO, AUDIO));
+    published(&mut simulation, 0..240, |_| 10_000_000);
     for id in [VIDEO, AUDIO] {
         let window = &simulation.windows[&id];
         let marked: Vec<u64> = window.segments.iter().filter(|s| s.discontinuity).map(|s| s.msn).collect();
