@@ -23,6 +23,24 @@ const patient = (firstByteMs, codes = [0], firstMs = 500) => ({
   default: { maxTimeToFirstByteMs: firstByteMs, maxLoadTimeMs: 20000, timeoutRetry: again(4, codes, firstMs), errorRetry: again(60, codes, firstMs) },
 });
 
+/** What hls.js believes of its newest parts, for the report of a stall. */
+function hlsState(hls) {
+  const ranges = ({ buffered }) => Array.from({ length: buffered.length }, (_, i) => [buffered.start(i), buffered.end(i)]);
+  const track = (controller, details) => ({
+    state: controller.state, next: controller.nextLoadPosition,
+    parts: details?.partList?.slice(-20).map((part) => ({
+      sn: part.fragment.sn, index: part.index, start: part.start, end: part.end, gap: part.gap, loaded: part.loaded, segment: controller.fragmentTracker?.getState(part.fragment),
+    })),
+  });
+  const levels = hls.latestLevelDetails;
+  const sound = hls.audioTracks[hls.audioTrack]?.details;
+  return {
+    edge: levels?.edge, age: levels?.age, buffered: ranges(video),
+    video: track(hls.streamController, levels), audio: track(hls.audioStreamController ?? {}, sound),
+    buffers: Object.entries(hls.bufferController.tracks).map(([kind, { buffer }]) => [kind, buffer && ranges(buffer)]),
+  };
+}
+
 const players = {
   async hls() {
     await load("hls.js");
@@ -47,6 +65,7 @@ const players = {
     const { helpHls } = await import(new URL("/assets/help-hls.js", url));
     helpHls(window.Hls, hls, video);
     window.ownLatency = () => hls.latency || null;
+    window.ownState = () => hlsState(hls);
     hls.loadSource(url);
     hls.attachMedia(video);
   },

@@ -9,6 +9,8 @@
   const SIDE = 8;
   /** A picture that stands for less is not worth a line. */
   const STILL_MS = 250;
+  /** What the player believes is noted in a stall of this length. */
+  const LONG_STALL_MS = 1500;
   const canvas = document.createElement("canvas");
   canvas.width = COLUMNS * SIDE;
   canvas.height = ROWS * SIDE;
@@ -44,7 +46,7 @@
     video.addEventListener("waiting", () => {
       // A seek waits too; only running dry is a stall.
       if (!played || stall || video.seeking) return;
-      stall = { at: Math.round(performance.now()), media: video.currentTime, ms: null };
+      stall = { at: Math.round(performance.now()), media: video.currentTime, ms: null, believed: null };
       watched.stalls.push(stall);
     });
     video.addEventListener("error", () => watched.errors.push(`media error ${video.error?.code}: ${video.error?.message}`));
@@ -68,6 +70,7 @@
       watched.dropped = quality.droppedVideoFrames;
       watched.width = video.videoWidth;
       watched.height = video.videoHeight;
+      if (stall && performance.now() - stall.at > LONG_STALL_MS) stall.believed ??= window.ownState?.();
       const { buffered } = video;
       const ahead = buffered.length ? buffered.end(buffered.length - 1) - video.currentTime : 0;
       let own = null;

@@ -57,7 +57,7 @@ impl Viewers {
     }
 }
 
-/// The longest that the picture stood still after `from`, milliseconds of the page; one that stands still now counts.
+/// The longest that the picture stood still after `from` and went on, milliseconds of the page.
 fn still_ms(report: &Report, from: f64) -> f64 {
     let stills = report.0["still_list"].as_array().expect("a list");
     let after = stills.iter().filter(|still| still["at"].as_f64().is_some_and(|at| at > from));

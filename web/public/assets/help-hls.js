@@ -24,6 +24,19 @@ function remindOfParts(details, type, ranges, time) {
   }
 }
 
+/**
+ * A segment whose last parts are shorter than 0.2 s together counts as loaded for hls.js without them where the playlist lists it as complete before they are
+ * loaded. Then hls.js does not load them, nor what lies behind them, for ten seconds. It is told here to look again, where it is idle for that reason.
+ */
+function takeUpLastParts(controller, details) {
+  const tracker = controller?.fragmentTracker;
+  if (!tracker || controller.state !== "IDLE") return;
+  details.partList?.forEach(({ fragment, loaded, gap }, i, parts) => {
+    const follows = parts[i - 1]?.loaded && parts[i - 1].fragment === fragment;
+    if (follows && !loaded && !gap && tracker.getState(fragment) === "OK") tracker.removeFragment(fragment);
+  });
+}
+
 const firstBehindGap = (details, time) => (details?.partList ?? []).find((part, i, parts) => !part.gap && part.start > time && parts[i - 1]?.gap);
 
 /**
@@ -64,10 +77,12 @@ export function helpHls(Hls, hls, video, mayJump = () => true) {
   hls.on(Hls.Events.AUDIO_TRACK_UPDATED, (_, { details }) => {
     sound = details;
     remindOfParts(details, "audio", ranges.audio, video.currentTime);
+    takeUpLastParts(hls.audioStreamController, details);
     jump();
   });
   hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {
     remindOfParts(details, "video", ranges.video, video.currentTime);
+    takeUpLastParts(hls.streamController, details);
     jump();
   });
 }
