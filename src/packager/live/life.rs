@@ -21,6 +21,8 @@ use crate::packager::sequence::Reservation;
 const LOOKS: u32 = 8;
 /// A publisher of which nothing new is seen so often is silent: a second, with usual settings.
 const SILENT_LOOKS: u32 = 2;
+/// Media that comes so many times slower than real time is as good as none.
+const SLOWEST: u32 = 8;
 
 /// What publishers of one epoch share.
 #[derive(Debug)]
@@ -175,23 +177,26 @@ impl Life {
         }
     }
 
-    /// Keeps the playlists moving while the publisher of `turn` is there and brings nothing: nobody is told when a network has gone.
+    /// Keeps the playlists moving while the publisher of `turn` is there and brings nothing: nobody is told when a network has gone. One whose clock
+    /// stands still, or is next to that, brings nothing either, whatever it sends.
     pub(super) async fn attend(self: Arc<Self>, turn: u64) {
         let look = self.registry.config.target_duration / LOOKS;
+        let least = i64::try_from((look / SLOWEST).as_micros()).unwrap_or(i64::MAX);
         let mut clock = Steady::now();
-        let (mut last, mut silent, mut paused) = (i64::MIN, 0_u32, false);
+        let (mut last, mut silent, mut paused) = (None, 0_u32, false);
         loop {
             tokio::time::sleep(look).await;
             let mine = || self.stream.turn.load(Ordering::Acquire) == turn;
             if !self.stream.seat.lock().taken || !mine() || self.stream.has_ended() {
                 return;
             }
-            let newest = self.stream.last_media.load(Ordering::Relaxed);
+            let newest = self.presentation.lock().newest_micros();
             silent = silent.saturating_add(1);
-            if newest != last {
+            if newest.is_some_and(|newest| last.is_none_or(|last| newest.saturating_sub(last) >= least)) {
                 // Media is dated by a wall clock that may have been set since the last look.
-                (last, silent, clock) = (newest, 0, Steady::now());
+                (silent, clock) = (0, Steady::now());
             }
+            last = newest;
             if silent < SILENT_LOOKS && !paused {
                 continue;
             }
@@ -200,7 +205,7 @@ impl Life {
             let goes_on = || mine() && !self.registry.stopping.load(Ordering::Acquire);
             let _ = self.change(None, |presentation| {
                 // Something may have come meanwhile.
-                if silent >= SILENT_LOOKS && goes_on() && self.stream.last_media.load(Ordering::Relaxed) == last {
+                if silent >= SILENT_LOOKS && goes_on() && presentation.newest_micros() == newest {
                     presentation.pause_where_due(wall);
                 }
                 Ok(())

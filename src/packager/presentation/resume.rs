@@ -4,9 +4,9 @@
 //! playlists keep moving, and media that comes again is placed where the clock says it belongs: right behind the last gap. There is no
 //! discontinuity then unless the format has changed.
 //!
-//! A publisher that is connected and brings nothing is gone for viewers, too, from when a segment is due. Its times keep their meaning, so that what it
-//! brings on time goes on where the clock says. What it brings late was meant for the gap, and is left out until it has caught up; where it does not, it
-//! has stood still and goes on from there, as another publisher would.
+//! A publisher that is connected and brings nothing, or next to nothing, is gone for viewers, too, from when a segment is due. Its times keep their
+//! meaning, so that what it brings on time goes on where the clock says. What it brings late was meant for the gap, and is left out until it has caught
+//! up; where it does not, it has stood still and goes on from there, as another publisher would.
 //!
 //! ```text
 //!   leader     ──── s7 ────┤ s8 (gap) │ s9 (gap) │ s10 (gap, cut short) ├── s11 ───
@@ -109,6 +109,13 @@ impl Presentation {
         }
         self.paused = None;
         false
+    }
+
+    /// How far media has come, presentation time in microseconds; `None` where no track has any, or all are interrupted.
+    pub fn newest_micros(&self) -> Option<i64> {
+        let running =
+            self.tracks.iter().map(|entry| &entry.segmenter).filter(|own| own.has_started() && !own.is_idle());
+        running.map(|segmenter| segmenter.end().micros()).max()
     }
 
     /// Whether anything was published that could be gone on with.

@@ -120,15 +120,18 @@ fn playlists_that_are_asked_for_what_they_are_not() {
     rows.finish();
 }
 
-/// A publisher that sends on while its clock stands still: to be silent would be an outage. It goes when what it gives back is dropped.
-fn stand_still(address: SocketAddr, name: &'static str) -> SyncSender<()> {
+/// A publisher whose media comes `slower` than real time by that factor, without key frames. It goes when what it gives back is dropped.
+fn crawl(address: SocketAddr, name: &'static str, slower: u128) -> SyncSender<()> {
+    const HEAD_MS: u32 = 8_000;
     let (go, gone) = sync_channel(0);
     thread::spawn(move || {
         let (sample, mut peer) = (Sample::read(), Peer::publishing(address, name));
         sample.configure(&mut peer);
-        sample.send(&mut peer, 8_000, |_, ms, _| ms);
-        while gone.recv_timeout(Duration::from_millis(200)) == Err(RecvTimeoutError::Timeout) {
-            if !sample.send_picture(&mut peer, 8_000) {
+        sample.send(&mut peer, HEAD_MS, |_, ms, _| ms);
+        let start = Instant::now();
+        while gone.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
+            let gone_by = u32::try_from(start.elapsed().as_millis() / slower).expect("minutes");
+            if !sample.send_picture(&mut peer, HEAD_MS + gone_by) {
                 return;
             }
         }
@@ -137,7 +140,35 @@ fn stand_still(address: SocketAddr, name: &'static str) -> SyncSender<()> {
 }
 
 #[test]
-fn viewers_of_a_stream_that_stands_still_are_cheap() {
+fn a_publisher_whose_clock_stands_still_has_gaps() {
+    let mut rows = Rows::start(&[]);
+    for (name, slower) in [("still", u128::MAX), ("hardly", 20)] {
+        let publisher = crawl(rows.server.rtmp(), name, slower);
+        rows.server.wait_live(name, 2);
+        rows.row(&format!("{name} moving: pictures that come on time, and their timestamps do not"), &[], |server| {
+            let playlist = video_playlist(server, name);
+            let text = wait_for("gaps", Duration::from_secs(20), || {
+                let text = server.get(&playlist).text();
+                (text.matches("#EXT-X-GAP\n").count() > 1).then_some(text)
+            });
+            assert!(!text.contains("#EXT-X-ENDLIST"), "{text}");
+            let last = *listed(&text).last().expect("a segment");
+            let start = Instant::now();
+            let answer = server.get(&format!("{playlist}?_HLS_msn={}", last + 2));
+            assert!(
+                answer.status == 200 && start.elapsed() < Duration::from_secs(6),
+                "{} {:?}",
+                answer.status,
+                start.elapsed()
+            );
+        });
+        drop(publisher);
+    }
+    rows.finish();
+}
+
+#[test]
+fn viewers_who_wait_for_a_stream_that_does_not_come_are_cheap() {
     // RELIABILITY says 20,000; this process and the server have 20,000 descriptors each on the machine this was made on, and two cores.
     const VIEWERS: u64 = 6_000;
     const SECURE: u64 = 300;
@@ -151,7 +182,8 @@ fn viewers_of_a_stream_that_stands_still_are_cheap() {
     ];
     let mut rows = Rows::start(&overrides);
     let (address, secure) = (rows.server.http(), rows.server.https());
-    let publisher = stand_still(rows.server.rtmp(), "still");
+    // To stand still or be silent would be an outage, of which playlists tell.
+    let publisher = crawl(rows.server.rtmp(), "still", 3);
     rows.server.wait_live("still", 2);
     let playlist = video_playlist(&rows.server, "still");
     let next = |server: &crate::common::server::Server| {
