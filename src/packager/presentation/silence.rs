@@ -35,7 +35,7 @@ pub(super) struct Pace {
     brought: i64,
     /// Where the leader was when something came last with which the track could have begun again, had the gap there not been listed already.
     missed: Option<i64>,
-    /// How far the track was ahead of the leader when that brought something last, at most [`APART_MICROS`].
+    /// How far the track was ahead of the leader when that brought something last, at most [`APART_MICROS`]; less than nothing where it was behind.
     ahead: i64,
 }
 
@@ -86,7 +86,7 @@ impl Presentation {
     pub(super) fn note_leader(&mut self) {
         let here = self.leaders_end();
         for entry in &mut self.tracks {
-            entry.pace.ahead = entry.segmenter.end().micros().saturating_sub(here).clamp(0, APART_MICROS);
+            entry.pace.ahead = entry.segmenter.end().micros().saturating_sub(here).clamp(-APART_MICROS, APART_MICROS);
         }
     }
 
@@ -153,8 +153,9 @@ impl Presentation {
         let on_time = entry.segmenter.open_msn() >= self.next.media;
         let silent = self.silence_micros();
         let Some(old) = self.tracks.get(leader) else { return };
-        // One picture does not say yet how long pictures last.
-        let silent = if old.segmenter.last_duration() == 0 { silent * 2 } else { silent } + entry.pace.ahead;
+        // One picture does not say yet how long pictures last. Sound that arrives behind its pictures has still to be ahead of them when it cuts.
+        let silent = if old.segmenter.last_duration() == 0 { silent * 2 } else { silent };
+        let silent = silent.saturating_add(entry.pace.ahead).max(silent / 4);
         if on_time && !old.segmenter.is_idle() && time.saturating_sub(old.segmenter.end().micros()) > silent {
             self.interrupt_track(leader);
             self.leader = Some(index);
