@@ -16,6 +16,9 @@ const JUMP_BACK_MS: i64 = 1_000;
 /// Encoders send audio and video interleaved. A track whose first stamp is further than this from the newest of the other runs by another
 /// clock, and begins now.
 const APART_MS: i64 = 3_000;
+/// A track that stood still, while the other went on, catches up within this much of the other's time, or does not: what was held up on the way comes as
+/// fast as the line takes it.
+const CATCH_UP_MS: i64 = 1_000;
 /// Steps that no jump of the other track explains better.
 const PLAIN_MS: std::ops::RangeInclusive<i64> = -200..=1_000;
 /// How far from where a track stands a clock may come back: where it stands is guessed by a step, and a picture may last a second.
@@ -43,7 +46,7 @@ pub(super) struct Clocks {
 #[derive(Debug, Default)]
 struct Clock {
     unwrap: Unwrap32,
-    /// Added to this track's stamps alone, because its clock was never the other's.
+    /// Added to this track's stamps alone, because its clock was never the other's, or is no more.
     base: i64,
     last: Option<Last>,
 }
@@ -57,6 +60,8 @@ struct Last {
     step: i64,
     /// The stamp before the last step that was no plain one and was taken as it came.
     returns_to: Option<i64>,
+    /// Where the timeline was when this track was found too far behind the other; `None` while it is not.
+    behind_since: Option<i64>,
 }
 
 impl Clocks {
@@ -90,7 +95,8 @@ impl Clocks {
                 clock.base = -apart;
             }
             let out = stamp + shared + clock.base;
-            clock.last = Some(Last { stamp, out, rebase: shared, step: USUAL_STEP_MS, returns_to: None });
+            clock.last =
+                Some(Last { stamp, out, rebase: shared, step: USUAL_STEP_MS, returns_to: None, behind_since: None });
             self.newest = self.newest.max(out);
             return out;
         };
@@ -141,13 +147,24 @@ impl Clocks {
                 self.jumped_at = self.newest;
             }
         }
+        let is_behind = plain && out < self.newest - APART_MS;
+        let mut behind_since = last.behind_since.filter(|_| is_behind);
+        if is_behind {
+            let since = *behind_since.get_or_insert(self.newest);
+            if self.newest - since >= CATCH_UP_MS {
+                let behind = self.newest - out;
+                repairs.add(Repair::Apart, behind);
+                clock.base += behind;
+                (out, behind_since) = (self.newest, None);
+            }
+        }
         if !plain {
             // A step that was taken as it came, without another rebase, may turn out to have been a single wild stamp.
             returns_to = Some(last.stamp).filter(|_| rebase == last.rebase);
         }
         let step = if plain && moved > 0 { moved } else { last.step };
         // `out` of a track never sinks, so that a slow walk back cannot take the timeline with it.
-        clock.last = Some(Last { stamp, out: out.max(last.out), rebase, step, returns_to });
+        clock.last = Some(Last { stamp, out: out.max(last.out), rebase, step, returns_to, behind_since });
         self.newest = self.newest.max(out);
         out
     }

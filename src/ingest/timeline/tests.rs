@@ -109,6 +109,62 @@ fn audio_is_counted_in_samples() {
     assert!(timeline.take_repairs().is_empty());
 }
 
+/// Pictures that pause for `pause` milliseconds (or whose stamps do, where they are `sent` all the same), and go on by their own clock, which is behind
+/// that of the sound then. How far pictures are behind the sound when each comes, milliseconds, with its time.
+fn paused(pause: i64, sent: bool) -> (Vec<(i64, i64)>, Repairs) {
+    let mut timeline = Timeline::default();
+    timeline.set_audio(48_000, 1_024);
+    let (mut sound, mut behind) = (0, Vec::new());
+    for ms in (0..40_000_i64).step_by(20) {
+        sound = timeline.audio(ms as u32).map_or(sound, |samples| samples / 48);
+        let stands = (10_000..10_000 + pause).contains(&ms);
+        if ms % 40 == 0 && (sent || !stands) {
+            let clock = if ms < 10_000 { ms } else { (ms - pause).max(10_000) };
+            behind.push((ms, sound - timeline.picture(clock as u32, 0).0 / 90));
+        }
+    }
+    (behind, timeline.take_repairs())
+}
+
+#[test]
+fn a_track_that_stood_still_and_goes_on_by_its_own_clock_is_put_where_it_comes() {
+    for (pause, sent) in [(3_500, false), (8_000, false), (5_000, true), (14_000, true)] {
+        let (behind, repairs) = paused(pause, sent);
+        for (ms, behind) in &behind {
+            let stood = (10_000..11_100 + pause).contains(ms);
+            let most = if !stood {
+                3_000
+            } else if sent {
+                4_100
+            } else {
+                pause + 100
+            };
+            assert!((-100..=most).contains(behind), "{pause} ms, sent {sent}: at {ms} they are {behind} ms apart");
+        }
+        assert!(repairs.count(Repair::Apart) > 0, "{pause} ms, sent {sent}");
+    }
+}
+
+#[test]
+fn a_track_that_catches_up_keeps_its_place() {
+    let mut timeline = Timeline::default();
+    timeline.set_audio(48_000, 1_024);
+    for ms in (0..30_000_i64).step_by(20) {
+        timeline.audio(ms as u32);
+        // Eight seconds of pictures are held up on the way and come within half a second.
+        let until = match ms {
+            10_000..18_000 => continue,
+            18_000..18_500 => 10_000 + (ms - 18_000) * 17,
+            _ => ms,
+        };
+        for picture in (if (18_000..18_500).contains(&ms) { until - 340 } else { until }..=until).step_by(20) {
+            let (dts, _) = timeline.picture(picture.max(0) as u32, 0);
+            assert!((dts / 90 - picture).abs() <= 340, "the picture of {picture} is put at {}", dts / 90);
+        }
+    }
+    assert_eq!(timeline.take_repairs().count(Repair::Apart), 0);
+}
+
 #[test]
 fn audio_gaps_are_kept_and_overlaps_dropped() {
     let mut timeline = Timeline::default();
@@ -242,7 +298,9 @@ fn the_clock_wraps_unseen() {
     let start = u32::MAX - 1_000;
     for n in 0..200_u32 {
         assert_eq!(timeline.picture(start.wrapping_add(n * 40), 0).0, i64::from(n) * 3_600);
-        assert_eq!(timeline.audio(start.wrapping_add(n * 20)), Some(i64::from(n) * 960));
+        for frame in [2 * n, 2 * n + 1] {
+            assert_eq!(timeline.audio(start.wrapping_add(frame * 20)), Some(i64::from(frame) * 960));
+        }
     }
 }
 
