@@ -13,6 +13,9 @@ use crate::packager::segmenter::Opening;
 const CUT_TOLERANCE: Duration = Duration::from_millis(50);
 /// Cuts remembered for tracks that lag behind the leader.
 const MAX_CUTS: usize = 64;
+/// A segment that is due ends without a key frame where it holds at least this part of the time that has gone by. One with less is as good as none: the
+/// publisher stands still, and gaps keep the timeline in step with the clock ([`Presentation::pause_where_due`]).
+const WORTH_LISTING: i64 = 16;
 
 /// Where the leader began a segment.
 #[derive(Debug, Clone)]
@@ -21,6 +24,8 @@ pub(super) struct Cut {
     pub(super) msn: u64,
     /// Where that is on the presentation timeline.
     pub(super) time: MediaTime,
+    /// When the access unit came that made it known: the segment before is listed from then on.
+    pub(super) made: WallTime,
     /// How all of them open it, but for what is announced.
     pub(super) opening: Opening,
     /// What is announced of each rendition's segment, in its own ticks.
@@ -77,11 +82,19 @@ impl Presentation {
         if forced && self.config.require_keyframes && entry.segmenter.kind() == Kind::Video {
             return Err(Error::KeyFramesTooFar(self.config.target_duration.as_secs()));
         }
-        if at_key || forced || breaks {
+        if at_key || forced || breaks || self.is_due(scale.micros(entry.segmenter.elapsed(unit))) {
             let time = entry.segmenter.presentation_time(unit);
             self.cut(time, breaks, unit.sync);
         }
         Ok(())
+    }
+
+    /// Whether the leader's segment, which holds `elapsed` microseconds, has to be listed now: media comes slower than real time, or came so after a stall.
+    /// Spec: RFC 8216bis §6.2.1.
+    pub(super) fn is_due(&self, elapsed: i64) -> bool {
+        let made = self.cuts.back().map_or(self.published, |cut| cut.made);
+        let since = self.published.micros_since(made);
+        since >= self.latest_micros() && elapsed.saturating_mul(WORTH_LISTING) >= since
     }
 
     /// Whether a segment of track `index` ends before `unit`: where the leader has cut, where its own timeline `breaks`, or where it must not become
@@ -132,7 +145,7 @@ impl Presentation {
         let date = WallTime::from_micros(time.micros()).plus_micros(self.clock.offset());
         self.periods = Some(Periods::new(self.start, 0));
         self.first = Some(FirstCut { msn: self.next.media, start: time, date });
-        self.cuts.push_back(Cut { msn: self.next.media, time, opening, announced: Vec::new() });
+        self.cuts.push_back(Cut { msn: self.next.media, time, made: self.published, opening, announced: Vec::new() });
     }
 
     /// The leader begins a segment at `time`, with a key frame where `independent`.
@@ -162,7 +175,7 @@ impl Presentation {
         if self.cuts.len() == MAX_CUTS {
             self.cuts.pop_front();
         }
-        self.cuts.push_back(Cut { msn: self.next.media, time, opening, announced });
+        self.cuts.push_back(Cut { msn: self.next.media, time, made: self.published, opening, announced });
         (0..self.tracks.len()).for_each(|index| self.keep_what_was_announced(index));
     }
 

@@ -86,9 +86,8 @@ impl Presentation {
     /// [`pass`](Self::pass) is to be called from then on, too, once viewers were shown what was completed: after a night of a suspended machine the gaps
     /// fill the window. Spec: RFC 8216bis §6.2.1.
     pub fn pause_where_due(&mut self, now: WallTime) {
-        let Some(begun) = self.cuts.back().map(|cut| cut.time.micros()).filter(|_| self.idle.is_none()) else { return };
-        let here = now.micros().saturating_sub(self.clock.offset());
-        if here.saturating_sub(begun) < self.latest_micros() || self.ended {
+        let Some(made) = self.cuts.back().map(|cut| cut.made).filter(|_| self.idle.is_none()) else { return };
+        if now.micros_since(made) < self.silent_micros() || self.ended {
             return;
         }
         let base = self.base;
@@ -298,7 +297,7 @@ impl Presentation {
             self.first = Some(FirstCut { msn: self.next.media, start: time, date });
             Vec::new()
         };
-        self.cuts.push_back(Cut { msn: self.next.media, time, opening, announced });
+        self.cuts.push_back(Cut { msn: self.next.media, time, made: self.published, opening, announced });
     }
 
     /// Gaps in every idle track so that its next segment is `msn`; the last of them ends at `until`, microseconds on the presentation timeline.

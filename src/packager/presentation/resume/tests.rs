@@ -1,5 +1,6 @@
 //! Outages, silence and changes of format, over simulated publishers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::media::codec::h264;
@@ -146,6 +147,61 @@ fn a_publisher_whose_times_stood_still_goes_on_from_there() {
     // It has two seconds to catch up, until 19; the first key frame behind them comes at 20.
     assert!((comes_back(&simulation, VIDEO) - 20.0).abs() < 0.1, "{}", comes_back(&simulation, VIDEO));
     assert!((comes_back(&simulation, AUDIO) - 20.0).abs() < 0.1);
+}
+
+/// When each complete segment of the pictures was first seen, seconds after the start; pictures come as `arrives` says of their time, microseconds.
+fn listed_at(simulation: &mut Simulation, key_frames: i64, arrives: impl Fn(i64) -> i64) -> Vec<f64> {
+    let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+    let (mut seen, mut last) = (BTreeMap::new(), 0);
+    let mut look = |simulation: &Simulation, at: i64| {
+        let segments = simulation.windows.get(&VIDEO).into_iter().flat_map(|window| &window.segments);
+        for segment in segments {
+            seen.entry(segment.msn).or_insert(at as f64 / 1e6);
+        }
+    };
+    for n in 0..900_i64 {
+        let at = arrives(n * 100_000 / 3);
+        for silent in (last + 1_000_000..at).step_by(500_000) {
+            simulation.silence(silent, 1);
+            look(simulation, silent);
+        }
+        (simulation.shift, last) = (at - n * 100_000 / 3, at);
+        simulation.push(video, n * 3_000, n * 3_000, n % key_frames == 0, 900, Timescale::NINETY_KHZ);
+        for frame in (n * 1_600 + 1_023) / 1_024..((n + 1) * 1_600 + 1_023) / 1_024 {
+            simulation.push(audio, frame * 1_024, frame * 1_024, true, 300, Timescale::new(48_000).unwrap());
+        }
+        look(simulation, at);
+    }
+    seen.into_values().collect()
+}
+
+/// 1.5 target durations are 6 s (RFC 8216bis §6.2.1).
+#[test]
+fn media_that_comes_slower_than_real_time_is_listed_in_time() {
+    for slower in [2, 3, 7, 12] {
+        for key_frames in [60, 150, 900] {
+            let mut simulation = Simulation::new(Config::default());
+            let listed = listed_at(&mut simulation, key_frames, |time| time * slower);
+            let longest = listed.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+            assert!(longest <= 6.0, "{slower} times slower, a key frame every {key_frames}: {longest:.2} s");
+        }
+    }
+}
+
+/// Too short for gaps, and the publisher's clock stood still meanwhile.
+#[test]
+fn a_short_stall_is_no_reason_to_list_the_next_segment_late() {
+    for key_frames in [60, 300] {
+        for (from, stall) in
+            (8_000_000..10_000_000).step_by(100_000).flat_map(|from| [4.0, 4.8, 5.3].map(|s| (from, s)))
+        {
+            let mut simulation = Simulation::new(Config::default());
+            let held = (stall * 1e6) as i64;
+            let listed = listed_at(&mut simulation, key_frames, |time| if time < from { time } else { time + held });
+            let longest = listed.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+            assert!(longest <= 6.0, "{stall} s from {from}, a key frame every {key_frames}: {longest:.2} s");
+        }
+    }
 }
 
 #[test]
