@@ -93,6 +93,22 @@ async fn vanished_peers_are_found() {
     assert_eq!(settings, (Ok(true), Ok(SILENCE), Ok(PROBE_INTERVAL), Ok(PROBES)));
 }
 
+/// Three hundred viewers that read nothing had a gigabyte of the kernel's.
+#[tokio::test]
+async fn the_kernel_takes_little_for_a_viewer_that_reads_nothing() {
+    use tokio::io::AsyncWriteExt as _;
+    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    client.set_recv_buffer_size(2_048).expect("a small buffer");
+    client.connect(&listener.local_addr().expect("bound").into()).expect("connected");
+    let (mut accepted, _) = listener.accept().await.expect("accepted");
+    let mut taken = 0;
+    while let Ok(Ok(more)) = tokio::time::timeout(Duration::from_millis(200), accepted.write(&[0; 16_384])).await {
+        taken += more;
+    }
+    assert!((16_384..2 * UNSENT as usize).contains(&taken), "{taken} bytes");
+}
+
 #[tokio::test]
 async fn one_path_is_served_over_every_protocol() {
     let running = start(Config::default());
