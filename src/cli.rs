@@ -127,9 +127,12 @@ fn raise_open_files() {
     }
 }
 
+/// Libraries that warn of what peers send them, as often as they send it. `log.filter` may say otherwise, since what comes later in a filter counts.
+const QUIET: &str = "h2=error,hyper=error,rustls=error";
+
 fn start_log(config: &Config) -> anyhow::Result<SetLogFilter> {
     let parse = |filter: &str| {
-        let filter = tracing_subscriber::EnvFilter::try_new(filter);
+        let filter = tracing_subscriber::EnvFilter::try_new(format!("{QUIET},{filter}"));
         filter.map_err(|error| format!("log.filter: {error}"))
     };
     let filter = parse(&config.log.filter).map_err(anyhow::Error::msg)?;

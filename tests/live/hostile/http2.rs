@@ -91,11 +91,13 @@ fn http_2_that_costs_more_than_it_should() {
     for (what, flood) in [
         ("settings", frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0])),
         ("pings", frame(PING, 0, 0, &[1; 8])),
+        ("answers to pings that nobody sent", frame(PING, 1, 0, &[1; 8])),
         ("priorities", frame(PRIORITY, 0, 3, &[0, 0, 0, 0, 1])),
         ("empty bodies", frame(DATA, 0, 1, &[])),
         ("window updates", frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1])),
     ] {
-        rows.row(&format!("54 a flood of {what}"), &[], |_| {
+        rows.row(&format!("54 a flood of {what}"), &[], |server| {
+            let lines = server.log().lines().count();
             let mut client = Client::dial(address, &[]);
             // A POST whose body never ends.
             let post =
@@ -105,6 +107,8 @@ fn http_2_that_costs_more_than_it_should() {
             let sent = client.flood(&flood.repeat(500), SOON, usize::MAX);
             assert!(client.listen(SOON, |_| false).closed, "still open after {sent} bytes");
             println!("    {sent} bytes of {what} in {:?}", start.elapsed());
+            let lines = server.log().lines().count() - lines;
+            assert!(lines < 50, "a peer wrote {lines} lines of the log");
         });
     }
     rows.row("54 a flood is told from use", &[&chatter], |_| {
