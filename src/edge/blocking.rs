@@ -14,8 +14,10 @@ pub enum Answer {
     Now,
     /// Hold the request; ask again when the window changes. Once a request waits, only [`Answer::Now`] releases it.
     Wait,
-    /// 400, with the rule that the request breaks.
+    /// 400 whenever it is asked, with the rule that the request breaks.
     BadRequest(&'static str),
+    /// 400 now, with the rule: it will be a good request in a moment.
+    TooEarly(&'static str),
 }
 
 /// Decides on `directives`, given what `window` lists.
@@ -31,7 +33,7 @@ pub fn decide(window: &Window, directives: &Directives) -> Answer {
     };
     // The last segment of the playlist is the one before the open one, so "last plus two" is the one after the open one.
     if msn > window.open_msn.saturating_add(1) {
-        return Answer::BadRequest("_HLS_msn lies more than two segments beyond the last one (RFC 8216bis 6.2.5.2)");
+        return Answer::TooEarly("_HLS_msn lies more than two segments beyond the last one (RFC 8216bis 6.2.5.2)");
     }
     let Some(part) = directives.part else {
         // What comes before the open segment is complete, or was never part of the stream.
@@ -41,7 +43,7 @@ pub fn decide(window: &Window, directives: &Directives) -> Answer {
 }
 
 fn at_part(window: &Window, msn: u64, part: u64) -> Answer {
-    const TOO_FAR: Answer = Answer::BadRequest("_HLS_part lies beyond the Advance Part Limit (RFC 8216bis 6.2.5.2)");
+    const TOO_FAR: Answer = Answer::TooEarly("_HLS_part lies beyond the Advance Part Limit (RFC 8216bis 6.2.5.2)");
     let limit = advance_part_limit(window.rendition.config.part_target);
     let open_parts = window.open.as_ref().map_or(0, |open| open.parts.len() as u64);
     if msn > window.open_msn {
@@ -87,7 +89,7 @@ mod tests {
 
     fn ask(window: &Window, msn: Option<u64>, part: Option<u64>) -> Answer {
         match decide(window, &Directives { msn, part, skip: false }) {
-            Answer::BadRequest(_) => BAD,
+            Answer::BadRequest(_) | Answer::TooEarly(_) => BAD,
             other => other,
         }
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -144,6 +144,10 @@ impl Edge {
         };
         let question = Question { kind: kind(&route), method: method.clone(), version, at };
         let reply = match route {
+            _ if version == Version::HTTP_11 && !names_one_host(request.headers()) => {
+                let rule = "a request of HTTP/1.1 has one Host field, with a host in it (RFC 9112 3.2)";
+                respond::problem(StatusCode::BAD_REQUEST, Caching::NoStore, rule).into()
+            }
             _ if method == Method::OPTIONS => respond::options().into(),
             Ok(Route::Api) => self.api(peer, request),
             _ if method != Method::GET && method != Method::HEAD => {
@@ -154,7 +158,11 @@ impl Edge {
             }
             Ok(route) => match self.may_watch(&route, token, peer) {
                 Ok(()) => {
-                    let headers = request.into_parts().0.headers;
+                    let mut headers = request.into_parts().0.headers;
+                    if method == Method::HEAD {
+                        // Ranges are of GET alone (RFC 9110 §14.2).
+                        headers.remove(header::RANGE);
+                    }
                     let agent = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
                     let viewer = viewers::identity(peer, version, agent);
                     self.answer(route, Asked { peer, viewer, headers, at })
@@ -241,6 +249,13 @@ impl Edge {
             response
         }))
     }
+}
+
+/// Spec: RFC 9112 §3.2, RFC 3986 §3.2 (an empty host is one, of a target that has none).
+fn names_one_host(headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+    host.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%:[]!$&'()*+,;=".contains(byte))
 }
 
 /// 404 for a second: what is not there now may be soon.

@@ -139,6 +139,8 @@ impl Edge {
         match blocking::decide(&window, &directives) {
             Answer::Now => playlist_of(&stream, &window, directives, &asked.headers).into(),
             Answer::BadRequest(rule) => bad(rule).into(),
+            // A cache that kept this would refuse those who ask when it is time.
+            Answer::TooEarly(rule) => respond::problem(StatusCode::BAD_REQUEST, Caching::NoStore, rule).into(),
             Answer::Wait => {
                 let listed = move |window: &Window| blocking::decide(window, &directives) == Answer::Now;
                 self.later(cell, asked, target, listed, move |window, _, headers| match window {
@@ -166,7 +168,8 @@ impl Edge {
         let hinted = number == window.next_part && !window.ended;
         if !hinted {
             let part = part_of(&window, number, &asked.headers);
-            return part.unwrap_or_else(|| not_found("no such part is kept, or named as the next")).into();
+            let early = number > window.next_part;
+            return part.unwrap_or_else(|| absent(early, "no such part is kept, or named as the next")).into();
         }
         let decided = move |window: &Window| window.next_part > number || window.ended;
         let target = window.rendition.config.target_duration;
@@ -184,14 +187,18 @@ impl Edge {
         let near = matches!(ahead, Some(0 | 1)) && !window.ended && !window.waiting;
         if !near || window.segment(msn).is_some() {
             let segment = segment_of(&window, cell, msn, &asked.headers);
-            return segment.unwrap_or_else(|| not_found("no such segment is kept, or about to begin")).into();
+            let early = msn >= window.open_msn;
+            return segment.unwrap_or_else(|| absent(early, "no such segment is kept, or about to begin")).into();
         }
         let begun = move |window: &Window| {
             window.segment(msn).is_some() || window.is_complete(msn) || window.ended || window.waiting
         };
         let target = window.rendition.config.target_duration;
+        let stop = self.stop.clone();
+        // A server that stops puts its streams down, and they are back when it is.
+        let missing = move || if stop.is_cancelled() { Unmet::Stopping.response() } else { never_came() };
         self.later(cell, asked, target, begun, move |window, cell, headers| match window {
-            Ok(window) => segment_of(window, cell, msn, headers).unwrap_or_else(never_came),
+            Ok(window) => segment_of(window, cell, msn, headers).unwrap_or_else(missing),
             Err(Unmet::TooLong | Unmet::Gone) => never_came(),
             Err(unmet) => unmet.response(),
         })
@@ -324,6 +331,11 @@ fn template_of(rendition: &Rendition) -> &'static Template {
         Kind::Video => &VIDEO,
         Kind::Audio => &AUDIO,
     }
+}
+
+/// 404; for who asks `early`, of what is to come and then must not be refused by a cache.
+fn absent(early: bool, rule: &str) -> Response<Body> {
+    if early { respond::problem(StatusCode::NOT_FOUND, Caching::NoStore, rule) } else { not_found(rule) }
 }
 
 /// Where all other renditions are. Spec: RFC 8216bis §4.4.5.4, Appendix B.1.

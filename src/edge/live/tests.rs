@@ -19,7 +19,7 @@ fn edge(fixture: &Fixture, config: Config) -> Arc<Edge> {
 }
 
 async fn ask(edge: &Arc<Edge>, method: Method, path: &str, headers: &[(&str, &str)]) -> Response<Body> {
-    let mut request = Request::builder().method(method).uri(path);
+    let mut request = Request::builder().method(method).uri(path).header("host", "rillcast.test");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -39,6 +39,38 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
+/// RFC 9112 §3.2, and RFC 9110 §14.2: ranges are of GET alone.
+#[tokio::test]
+async fn a_request_has_one_host_and_a_head_has_no_range() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config::default());
+    let asked = async |hosts: &[&str], version| {
+        let mut request = Request::builder().uri("/healthz").version(version);
+        for host in hosts {
+            request = request.header("host", *host);
+        }
+        let request = request.body(Empty::<Bytes>::new()).expect("a request");
+        edge.handle("127.0.0.1:1".parse().expect("an address"), request).await.status()
+    };
+    for (hosts, status) in [
+        (&["a"][..], 200),
+        (&["[::1]:80"], 200),
+        (&[""], 200),
+        (&[], 400),
+        (&["a", "a"], 400),
+        (&["a b"], 400),
+        (&["a/b"], 400),
+        (&["u@a"], 400),
+    ] {
+        assert_eq!(asked(hosts, http::Version::HTTP_11).await, status, "{hosts:?}");
+    }
+    assert_eq!(asked(&[], http::Version::HTTP_10).await, 200);
+    assert_eq!(asked(&[], http::Version::HTTP_2).await, 200, "it is in :authority there");
+    let head = ask(&edge, Method::HEAD, "/live/me/10/v0/s5.m4s", &[("range", "bytes=0-1")]).await;
+    assert_eq!(head.status(), 200);
+    assert!(head.headers().get("content-range").is_none());
+}
+
 #[tokio::test]
 async fn every_answer_can_be_read_by_other_sites_and_says_how_long_it_keeps() {
     let fixture = testing::fixture();
@@ -51,14 +83,15 @@ async fn every_answer_can_be_read_by_other_sites_and_says_how_long_it_keeps() {
         ("/live/me/10/v0/index.m3u8?_HLS_msn=7&_HLS_part=1", 200, "max-age=24"),
         ("/live/me/10/v0/index.m3u8?_HLS_part=1", 400, "max-age=16"),
         ("/live/me/10/v0/index.m3u8?_HLS_msn=abc", 400, "max-age=16"),
-        ("/live/me/10/v0/index.m3u8?_HLS_msn=9", 400, "max-age=16"),
+        ("/live/me/10/v0/index.m3u8?_HLS_msn=9", 400, "no-store"),
         ("/live/me/10/v0/init-0.mp4", 200, "max-age=31536000, immutable"),
         ("/live/me/10/v0/init-1.mp4", 404, "max-age=1"),
         ("/live/me/10/v0/s5.m4s", 200, "max-age=31536000, immutable"),
         ("/live/me/10/v0/s3.m4s", 404, "max-age=1"),
-        ("/live/me/10/v0/s9.m4s", 404, "max-age=1"),
+        ("/live/me/10/v0/s9.m4s", 404, "no-store"),
         ("/live/me/10/v0/p20.m4s", 200, "max-age=31536000, immutable"),
-        ("/live/me/10/v0/p24.m4s", 404, "max-age=1"),
+        ("/live/me/10/v0/p24.m4s", 404, "no-store"),
+        ("/live/me/10/v0/p0.m4s", 404, "max-age=1"),
         ("/live/me/10/a0/index.m3u8", 404, "max-age=1"),
         ("/live/me/11/v0/index.m3u8", 404, "max-age=1"),
         ("/live/you/index.m3u8", 404, "max-age=1"),
@@ -316,7 +349,10 @@ async fn pages_and_assets_come_with_their_headers() {
 async fn a_waiting_request_is_small() {
     let fixture = testing::fixture();
     let edge = edge(&fixture, Config::default());
-    let request = Request::get(format!("{BASE}/index.m3u8?_HLS_msn=7")).body(Empty::<Bytes>::new()).expect("a request");
+    let request = Request::get(format!("{BASE}/index.m3u8?_HLS_msn=7"))
+        .header("host", "rillcast.test")
+        .body(Empty::<Bytes>::new())
+        .expect("a request");
     let bytes = edge.handle(([127, 0, 0, 1], 40_000).into(), request).size();
     assert!(bytes < 3072, "{bytes} bytes");
 }
