@@ -26,7 +26,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const PROBES: u32 = 3;
 /// Bytes that the kernel takes for a viewer beyond those on their way to it. Left alone it takes megabytes, in thousands of packets where the viewer's own
 /// buffer is small: some hundred viewers that read nothing would then have the machine's memory for TCP, and its time.
-const UNSENT: u32 = 128 * 1024;
+const UNSENT: u32 = 512 * 1024;
 
 /// Binds `addr`, so that a restart finds the port free and a burst of viewers a long queue.
 ///
