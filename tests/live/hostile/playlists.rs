@@ -147,7 +147,7 @@ fn a_publisher_whose_clock_stands_still_has_gaps() {
         rows.server.wait_live(name, 2);
         rows.row(&format!("{name} moving: pictures that come on time, and their timestamps do not"), &[], |server| {
             let playlist = video_playlist(server, name);
-            let text = wait_for("gaps", Duration::from_secs(20), || {
+            let text = wait_for("gaps", Duration::from_secs(40), || {
                 let text = server.get(&playlist).text();
                 (text.matches("#EXT-X-GAP\n").count() > 1).then_some(text)
             });
