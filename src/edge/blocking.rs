@@ -16,7 +16,7 @@ pub enum Answer {
     Wait,
     /// 400 whenever it is asked, with the rule that the request breaks.
     BadRequest(&'static str),
-    /// 400 now, with the rule: it will be a good request in a moment.
+    /// 400 now, with the rule: it may be a good request in a moment.
     TooEarly(&'static str),
 }
 
@@ -86,10 +86,12 @@ mod tests {
     use crate::packager::testing;
 
     const BAD: Answer = Answer::BadRequest("");
+    const EARLY: Answer = Answer::TooEarly("");
 
     fn ask(window: &Window, msn: Option<u64>, part: Option<u64>) -> Answer {
         match decide(window, &Directives { msn, part, skip: false }) {
-            Answer::BadRequest(_) | Answer::TooEarly(_) => BAD,
+            Answer::BadRequest(_) => BAD,
+            Answer::TooEarly(_) => EARLY,
             other => other,
         }
     }
@@ -108,22 +110,22 @@ mod tests {
             (Some(6), Some(2), Answer::Now),
             (Some(6), Some(3), Answer::Now),
             (Some(6), Some(15), Answer::Now),
-            (Some(6), Some(16), BAD),
+            (Some(6), Some(16), EARLY),
             (Some(7), None, Answer::Wait),
             (Some(7), Some(0), Answer::Now),
             (Some(7), Some(1), Answer::Now),
             (Some(7), Some(2), Answer::Wait),
             (Some(7), Some(14), Answer::Wait),
-            (Some(7), Some(15), BAD),
-            (Some(7), Some(u64::MAX), BAD),
+            (Some(7), Some(15), EARLY),
+            (Some(7), Some(u64::MAX), EARLY),
             (Some(8), None, Answer::Wait),
             (Some(8), Some(0), Answer::Wait),
             (Some(8), Some(12), Answer::Wait),
-            (Some(8), Some(13), BAD),
-            (Some(9), None, BAD),
-            (Some(9), Some(0), BAD),
-            (Some(1 << 63), None, BAD),
-            (Some(u64::MAX), Some(u64::MAX), BAD),
+            (Some(8), Some(13), EARLY),
+            (Some(9), None, EARLY),
+            (Some(9), Some(0), EARLY),
+            (Some(1 << 63), None, EARLY),
+            (Some(u64::MAX), Some(u64::MAX), EARLY),
         ] {
             assert_eq!(ask(&window, msn, part), wanted, "msn {msn:?} part {part:?}");
         }
@@ -136,7 +138,7 @@ mod tests {
         assert_eq!(ask(&window, Some(6), Some(3)), Answer::Wait);
         assert_eq!(ask(&window, Some(7), Some(0)), Answer::Wait);
         assert_eq!(ask(&window, Some(8), None), Answer::Wait);
-        assert_eq!(ask(&window, Some(9), None), BAD);
+        assert_eq!(ask(&window, Some(9), None), EARLY);
         let begun = testing::window(4, 3, 3, 1);
         assert_eq!(ask(&begun, Some(6), Some(3)), Answer::Now);
     }
@@ -162,7 +164,7 @@ mod tests {
         let window = testing::window(0, 0, 3, 0);
         assert_eq!(ask(&window, Some(0), None), Answer::Wait);
         assert_eq!(ask(&window, Some(1), Some(0)), Answer::Wait);
-        assert_eq!(ask(&window, Some(2), None), BAD);
+        assert_eq!(ask(&window, Some(2), None), EARLY);
         // Numbers of a life before this one.
         let later = testing::window(40, 0, 3, 1);
         assert_eq!(ask(&later, Some(38), None), Answer::Now);

@@ -94,13 +94,17 @@ fn while_nobody_publishes_the_playlist_moves_on_and_hints_at_what_comes_next() {
 
 /// Pictures `numbers`, thirty a second and a key frame every two, and the sound beside them, each arriving `late` microseconds after its time.
 fn published(simulation: &mut Simulation, numbers: std::ops::Range<i64>, late: impl Fn(i64) -> i64) {
-    let scale = Timescale::new(48_000).unwrap();
     for n in numbers {
         simulation.shift = late(n);
-        simulation.push(VIDEO, n * 3_000, n * 3_000, n % 60 == 0, 900, Timescale::NINETY_KHZ);
-        for frame in (n * 1_600 + 1_023) / 1_024..((n + 1) * 1_600 + 1_023) / 1_024 {
-            simulation.push(AUDIO, frame * 1_024, frame * 1_024, true, 300, scale);
-        }
+        picture(simulation, n, 60);
+    }
+}
+
+/// Picture `n` of thirty a second, with a key frame every `key_frames`, and the sound beside it.
+fn picture(simulation: &mut Simulation, n: i64, key_frames: i64) {
+    simulation.push(VIDEO, n * 3_000, n * 3_000, n % key_frames == 0, 900, Timescale::NINETY_KHZ);
+    for frame in (n * 1_600 + 1_023) / 1_024..((n + 1) * 1_600 + 1_023) / 1_024 {
+        simulation.push(AUDIO, frame * 1_024, frame * 1_024, true, 300, Timescale::new(48_000).unwrap());
     }
 }
 
@@ -151,7 +155,7 @@ fn a_publisher_whose_times_stood_still_goes_on_from_there() {
 
 /// When each complete segment of the pictures was first seen, seconds after the start; pictures come as `arrives` says of their time, microseconds.
 fn listed_at(simulation: &mut Simulation, key_frames: i64, arrives: impl Fn(i64) -> i64) -> Vec<f64> {
-    let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+    assert_eq!((simulation.add(video_track()), simulation.add(audio_track())), (VIDEO, AUDIO));
     let (mut seen, mut last) = (BTreeMap::new(), 0);
     let mut look = |simulation: &Simulation, at: i64| {
         let segments = simulation.windows.get(&VIDEO).into_iter().flat_map(|window| &window.segments);
@@ -166,10 +170,7 @@ fn listed_at(simulation: &mut Simulation, key_frames: i64, arrives: impl Fn(i64)
             look(simulation, silent);
         }
         (simulation.shift, last) = (at - n * 100_000 / 3, at);
-        simulation.push(video, n * 3_000, n * 3_000, n % key_frames == 0, 900, Timescale::NINETY_KHZ);
-        for frame in (n * 1_600 + 1_023) / 1_024..((n + 1) * 1_600 + 1_023) / 1_024 {
-            simulation.push(audio, frame * 1_024, frame * 1_024, true, 300, Timescale::new(48_000).unwrap());
-        }
+        picture(simulation, n, key_frames);
         look(simulation, at);
     }
     seen.into_values().collect()
