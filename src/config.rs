@@ -158,13 +158,23 @@ impl Source {
             figment = figment.merge(Toml::string(&text));
         }
         let figment = figment.merge(Env::prefixed(ENVIRONMENT_PREFIX).split("__"));
-        let config = Config::extract(figment).with_context(|| match &file {
-            Some(file) => format!("the configuration of {} is wrong", file.display()),
-            None => "the configuration is wrong".into(),
+        let config = Config::extract(figment).with_context(|| {
+            let file = file.as_ref().map(|file| format!(" of {}", file.display())).unwrap_or_default();
+            format!("the configuration{file}{} is wrong", overrides())
         })?;
         (self.file, self.was_filled) = (file, is_filled);
         Ok(config)
     }
+}
+
+/// Names the variables of the environment that override the file, for whoever looks for a mistake. Their values may be secret.
+fn overrides() -> String {
+    let mut names: Vec<_> = std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| name.get(..ENVIRONMENT_PREFIX.len()).is_some_and(|p| p.eq_ignore_ascii_case(ENVIRONMENT_PREFIX)))
+        .collect();
+    names.sort();
+    if names.is_empty() { String::new() } else { format!(", with {} of the environment,", names.join(", ")) }
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {
@@ -273,6 +283,9 @@ mod tests {
             assert_eq!(config.packager.part_target, std::time::Duration::from_millis(300));
             assert_eq!(config.edge.origins, ["http://a"]);
             assert!(Source::new(Some("missing.toml".into())).load().is_err());
+            jail.set_env("RILLCAST__EDGE__HTTPS", "hidden");
+            let error = Source::new(None).load().map_err(|error| format!("{error:#}")).expect_err("no address");
+            assert!(error.contains("config.toml") && error.contains("RILLCAST__EDGE__HTTPS"), "{error}");
             Ok(())
         });
     }
