@@ -290,24 +290,20 @@ impl Presentation {
             }
         };
         let changed = if opening.is_some() { entry.next_init.take() } else { None };
-        let id = entry.segmenter.rendition().id;
+        let msn = entry.segmenter.open_msn();
         entry.segmenter.push(unit, opening, self.clock.offset());
         if let Some(init) = changed {
             entry.segmenter.set_init(init);
         }
         if opening.is_some() && leads {
             self.catalog_due = true;
-        } else if let (Some(announced), Some(periods)) =
-            (opening.and_then(|opening| opening.announced), &mut self.periods)
-        {
-            periods.follower_begins(id, announced, time.ticks);
         }
         if leads {
             self.follow_forced_cuts(index);
             self.list_what_is_due(breaks);
             self.note_leader();
         } else {
-            self.keep_what_was_announced(index);
+            self.note_where_it_began(index, msn);
             self.note_follower(index);
         }
         Ok(())

@@ -15,6 +15,7 @@ mod open_part;
 mod saving;
 mod segments;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,9 @@ const SHORTEST_LAST: Duration = Duration::from_millis(20);
 /// its own and this one has not, it follows in such steps. Spec: RFC 8216bis §6.2.1 (below a second).
 const MOST_DATE_STEP_MICROS: i64 = 900_000;
 
+/// Segments that may be announced before they begin: a track that lags behind has yet to make them.
+const MAX_PROMISES: usize = 64;
+
 /// What the presentation says of a segment that begins.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Opening {
@@ -41,8 +45,6 @@ pub(super) struct Opening {
     pub(super) discontinuity_sequence: u64,
     /// Offset from media time to wall-clock time, microseconds.
     pub(super) clock_offset: i64,
-    /// What is announced of the segment to DASH clients, if anything is.
-    pub(super) announced: Option<Announced>,
 }
 
 /// One track's parts and segments.
@@ -66,6 +68,10 @@ pub(super) struct Segmenter {
     segments: Segments,
     /// How the segment in the making opens; `None` before the first access unit.
     opening: Option<Opening>,
+    /// What DASH clients were told of it, if anything.
+    announced: Option<Announced>,
+    /// The same of it and of segments behind it, oldest first, at most [`MAX_PROMISES`].
+    promised: VecDeque<Announced>,
     /// Where the media ended, decode time in ticks, while nothing comes.
     idle: Option<i64>,
     /// Discontinuity sequence number of the last complete segment.
@@ -119,6 +125,8 @@ impl Segmenter {
             open: None,
             open_bytes: 0,
             opening: None,
+            announced: None,
+            promised: VecDeque::new(),
             idle: None,
             discontinuities: None,
             open_msn: msn,
@@ -223,7 +231,7 @@ impl Segmenter {
     /// The first access unit: `opening` is that of the first segment.
     pub(super) fn start(&mut self, unit: AccessUnit, opening: Opening) {
         self.reordering = unit.pts.saturating_sub(unit.dts).max(0);
-        self.opening = Some(opening);
+        self.opens(opening);
         self.part = OpenPart::starting(unit.dts);
         self.held = Some(unit);
     }
@@ -240,23 +248,46 @@ impl Segmenter {
         }
         if let Some(opening) = cut {
             self.end_segment();
-            self.opening = Some(opening);
+            self.opens(opening);
         }
         self.held = Some(unit);
     }
 
-    /// DASH clients were told of the segment in the making, which has begun by itself: what they were told stands. Returns where it really begins
-    /// on the presentation timeline, ticks; `None` where `announced` is of another segment, or known.
-    pub(super) fn announce(&mut self, announced: Announced) -> Option<i64> {
-        let msn = self.open_msn;
-        let opening = self.opening.as_mut().filter(|opening| opening.announced.is_none() && announced.msn == msn)?;
-        opening.announced = Some(announced);
-        if let Some(open) = &mut self.open {
-            (open.presentation_start, open.announced) = (announced.start, Some(announced.duration));
+    /// The segment in the making opens so, and is what was announced under its number.
+    fn opens(&mut self, opening: Opening) {
+        self.opening = Some(opening);
+        while self.promised.front().is_some_and(|announced| announced.msn < self.open_msn) {
+            self.promised.pop_front();
         }
-        let held = self.held.as_ref().map(|held| held.dts);
-        let gathered = Some(self.part.start()).filter(|_| !self.part.is_empty());
-        let begins = self.open.as_ref().map(|open| open.start).or(gathered).or(held)?;
+        self.announced = self.promised.front().filter(|announced| announced.msn == self.open_msn).copied();
+    }
+
+    /// DASH clients are told of a segment that is yet to be complete: what they are told stands, wherever and by whatever it begins.
+    pub(super) fn promise(&mut self, announced: Announced) {
+        if announced.msn < self.open_msn || self.announced.is_some_and(|known| known.msn == announced.msn) {
+            return;
+        }
+        if self.promised.len() == MAX_PROMISES {
+            self.promised.pop_front();
+        }
+        self.promised.push_back(announced);
+        if announced.msn == self.open_msn && self.idle.is_none() {
+            self.announced = Some(announced);
+            if let Some(open) = &mut self.open {
+                (open.presentation_start, open.announced) = (announced.start, Some(announced.duration));
+            }
+        }
+    }
+
+    /// Where segment `msn` begins on the presentation timeline, ticks, if it has.
+    pub(super) fn begins(&self, msn: u64) -> Option<i64> {
+        let begins = if msn == self.open_msn {
+            let held = self.held.as_ref().map(|held| held.dts);
+            let gathered = Some(self.part.start()).filter(|_| !self.part.is_empty());
+            self.open.as_ref().map(|open| open.start).or(gathered).or(held)?
+        } else {
+            self.complete().iter().rev().find(|segment| segment.msn == msn)?.start
+        };
         Some(begins.saturating_add(self.reordering))
     }
 
@@ -289,6 +320,9 @@ impl Segmenter {
         let end = held.dts.saturating_add(duration);
         self.add(held, duration, clock_offset);
         self.end_segment();
+        // Numbers that nothing came of are free for what comes next.
+        self.announced = None;
+        self.promised.clear();
         self.idle = Some(end);
     }
 
@@ -386,11 +420,12 @@ impl Segmenter {
         }
     }
 
-    /// Ends the segment where the presentation could not know that it must: what it said of this one goes for the next one too, but for what
-    /// was announced.
+    /// Ends the segment where the presentation could not know that it must: what it said of this one goes for the next one too.
     fn force_segment_end(&mut self, clock_offset: i64) {
         self.end_segment();
-        self.opening = self.opening.map(|opening| Opening { clock_offset, announced: None, ..opening });
+        if let Some(opening) = self.opening {
+            self.opens(Opening { clock_offset, ..opening });
+        }
     }
 
     /// `opening`, with the date that the segment may have.
@@ -447,9 +482,9 @@ impl Segmenter {
                     discontinuity_sequence: opening.discontinuity_sequence,
                     init: Arc::clone(&self.rendition.init),
                     start,
-                    presentation_start: opening.announced.map_or(presented, |announced| announced.start),
+                    presentation_start: self.announced.map_or(presented, |announced| announced.start),
                     duration: part.duration,
-                    announced: opening.announced.map(|announced| announced.duration),
+                    announced: self.announced.map(|announced| announced.duration),
                     date,
                     independent: part.independent,
                     parts: vec![part],

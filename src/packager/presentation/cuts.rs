@@ -26,7 +26,7 @@ pub(super) struct Cut {
     pub(super) time: MediaTime,
     /// When the access unit came that made it known: the segment before is listed from then on.
     pub(super) made: WallTime,
-    /// How all of them open it, but for what is announced.
+    /// How all of them open it.
     pub(super) opening: Opening,
     /// What is announced of each rendition's segment, in its own ticks.
     pub(super) announced: Vec<(RenditionId, Announced)>,
@@ -35,11 +35,6 @@ pub(super) struct Cut {
 impl Cut {
     pub(super) fn announced(&self, id: RenditionId) -> Option<Announced> {
         self.announced.iter().find(|(other, _)| *other == id).map(|(_, announced)| *announced)
-    }
-
-    /// How rendition `id` opens its segment here.
-    pub(super) fn opening(&self, id: RenditionId) -> Opening {
-        Opening { announced: self.announced(id), ..self.opening }
     }
 
     /// Where rendition `id`, whose clock is `scale`, is cut: where that was announced, else where the leader is.
@@ -110,10 +105,10 @@ impl Presentation {
         let reached = leaders.filter(|cut| leads || time >= cut.time(id, scale));
         if let Some(cut) = reached.filter(|cut| !breaks || cut.opening.discontinuity_sequence > current) {
             let discontinuity_sequence = entry.segmenter.counted(cut.opening.discontinuity_sequence);
-            return Before::Cut(Opening { discontinuity_sequence, ..cut.opening(id) });
+            return Before::Cut(Opening { discontinuity_sequence, ..cut.opening });
         }
         let clock_offset = self.clock.offset();
-        let opening = |discontinuity_sequence| Opening { discontinuity_sequence, clock_offset, announced: None };
+        let opening = |discontinuity_sequence| Opening { discontinuity_sequence, clock_offset };
         if breaks {
             self.count_own_break(current).map_or(Before::TooManyDiscontinuities, |own| Before::Cut(opening(own)))
         } else if !leads && entry.segmenter.must_end(unit) {
@@ -137,11 +132,7 @@ impl Presentation {
 
     /// The leader begins the very first segment at `time`.
     pub(super) fn open_first(&mut self, time: MediaTime) {
-        let opening = Opening {
-            discontinuity_sequence: self.next.discontinuity,
-            clock_offset: self.clock.offset(),
-            announced: None,
-        };
+        let opening = Opening { discontinuity_sequence: self.next.discontinuity, clock_offset: self.clock.offset() };
         let date = WallTime::from_micros(time.micros()).plus_micros(self.clock.offset());
         self.periods = Some(Periods::new(self.start, 0));
         self.first = Some(FirstCut { msn: self.next.media, start: time, date });
@@ -165,29 +156,40 @@ impl Presentation {
             self.next.discontinuity += 1;
         }
         self.next.media += 1;
-        let opening = Opening {
-            discontinuity_sequence: self.next.discontinuity,
-            clock_offset: self.clock.segment_begins(),
-            announced: None,
-        };
+        let opening =
+            Opening { discontinuity_sequence: self.next.discontinuity, clock_offset: self.clock.segment_begins() };
         self.fill_silent_followers(time);
         let announced = self.begin_in_periods(time, opening.clock_offset, discontinuity || due, independent);
         if self.cuts.len() == MAX_CUTS {
             self.cuts.pop_front();
         }
+        self.promise(&announced);
         self.cuts.push_back(Cut { msn: self.next.media, time, made: self.published, opening, announced });
-        (0..self.tracks.len()).for_each(|index| self.keep_what_was_announced(index));
     }
 
-    /// A track that began its segment by itself, where its own media made it, keeps to what DASH clients were told of that segment, and the period
-    /// ends with it.
-    pub(super) fn keep_what_was_announced(&mut self, index: usize) {
-        let Some(entry) = self.tracks.get_mut(index).filter(|_| self.leader != Some(index)) else { return };
-        let (id, msn) = (entry.segmenter.rendition().id, entry.segmenter.open_msn());
-        let cut = self.cuts.iter().rev().find(|cut| cut.msn <= msn).filter(|cut| cut.msn == msn);
-        let Some(announced) = cut.and_then(|cut| cut.announced(id)) else { return };
-        if let (Some(begins), Some(periods)) = (entry.segmenter.announce(announced), &mut self.periods) {
-            periods.follower_begins(id, announced, begins);
+    /// DASH clients are told this of the tracks' segments, which may have begun, or are yet to.
+    pub(super) fn promise(&mut self, announced: &[(RenditionId, Announced)]) {
+        for (id, announced) in announced {
+            let Some(entry) = self.tracks.iter_mut().find(|entry| entry.segmenter.rendition().id == *id) else {
+                continue;
+            };
+            entry.segmenter.promise(*announced);
+            if let (Some(begins), Some(periods)) = (entry.segmenter.begins(announced.msn), &mut self.periods) {
+                periods.follower_begins(*id, *announced, begins);
+            }
+        }
+    }
+
+    /// Track `index` was at segment `before` and may have begun others since, where that was announced or where its own media made it: the period ends
+    /// with one that begins elsewhere than DASH clients were told.
+    pub(super) fn note_where_it_began(&mut self, index: usize, before: u64) {
+        let Some(entry) = self.tracks.get(index) else { return };
+        let (id, segmenter) = (entry.segmenter.rendition().id, &entry.segmenter);
+        let Some(periods) = &mut self.periods else { return };
+        for cut in self.cuts.iter().filter(|cut| cut.msn > before) {
+            if let (Some(announced), Some(begins)) = (cut.announced(id), segmenter.begins(cut.msn)) {
+                periods.follower_begins(id, announced, begins);
+            }
         }
     }
 

@@ -225,9 +225,7 @@ impl Presentation {
         }
         self.fill_behind(index, cut.msn, cut.time);
         let Some(entry) = self.tracks.get_mut(index) else { return };
-        let id = entry.segmenter.rendition().id;
-        let mut opening = cut.opening(id);
-        opening.announced = opening.announced.filter(|_| leads);
+        let mut opening = cut.opening;
         let before = entry.segmenter.discontinuity_sequence();
         // A tag counts one, and there are two here: before the last gap, and behind it.
         opening.discontinuity_sequence = opening.discontinuity_sequence.clamp(before, before.saturating_add(2));
@@ -284,11 +282,8 @@ impl Presentation {
             let own = entry.segmenter.discontinuity_sequence().saturating_add(1);
             self.next.discontinuity = self.next.discontinuity.max(own);
         }
-        let opening = Opening {
-            discontinuity_sequence: self.next.discontinuity,
-            clock_offset: self.clock.segment_begins(),
-            announced: None,
-        };
+        let opening =
+            Opening { discontinuity_sequence: self.next.discontinuity, clock_offset: self.clock.segment_begins() };
         let announced = if others_run {
             self.begin_in_periods(time, opening.clock_offset, false, true)
         } else {
@@ -297,6 +292,7 @@ impl Presentation {
             self.first = Some(FirstCut { msn: self.next.media, start: time, date });
             Vec::new()
         };
+        self.promise(&announced);
         self.cuts.push_back(Cut { msn: self.next.media, time, made: self.published, opening, announced });
     }
 
@@ -330,7 +326,7 @@ impl Presentation {
 /// A gap whose discontinuity sequence number follows that of the other renditions, `theirs`: a tag counts one.
 fn gap(entry: &mut Entry, until: i64, clock_offset: i64, theirs: u64) {
     let discontinuity_sequence = entry.segmenter.counted(theirs);
-    entry.segmenter.gap(until, Opening { discontinuity_sequence, clock_offset, announced: None });
+    entry.segmenter.gap(until, Opening { discontinuity_sequence, clock_offset });
 }
 
 #[cfg(test)]

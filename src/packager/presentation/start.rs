@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Error, HEAD_START, MAX_WAITING, Presentation};
 use crate::media::{AccessUnit, Kind, MediaTime, Timescale, WallTime};
-use crate::packager::segmenter::{Opening, Segmenter};
+use crate::packager::segmenter::Segmenter;
 
 impl Presentation {
     pub(super) fn wait_for_leader(&mut self, index: usize, unit: AccessUnit, now: WallTime) {
@@ -80,8 +80,7 @@ impl Presentation {
         let Some(entry) = self.tracks.get_mut(index) else { return Ok(()) };
         let rendition = Arc::clone(entry.segmenter.rendition());
         entry.segmenter = Segmenter::new(rendition, cut.msn);
-        // Nothing was announced of a track that was not there yet.
-        entry.segmenter.start(unit, Opening { announced: None, ..cut.opening });
+        entry.segmenter.start(unit, cut.opening);
         self.note_follower(index);
         self.catalog_due = true;
         Ok(())

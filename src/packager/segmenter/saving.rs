@@ -97,7 +97,7 @@ impl Segmenter {
             reordering: line.reordering,
             last_duration: length(line.last_duration)?,
             segments: new.segments.restored(segments, listed, totals),
-            opening: Some(Opening { discontinuity_sequence, clock_offset, announced: None }),
+            opening: Some(Opening { discontinuity_sequence, clock_offset }),
             idle: Some(tick(line.idle)?),
             discontinuities,
             next_part: number(line.next_part)?,

@@ -1,5 +1,6 @@
 //! What an MPD says of streams whose publishers come and go, over simulated ones.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dash_mpd_core as mpd;
@@ -88,4 +89,55 @@ fn a_stream_that_has_had_a_long_segment_says_that_it_may_have_one() {
     assert!(window.segments.iter().all(|segment| segment.duration < 200_000), "the long one is gone");
     assert!(parsed(&simulation).periods.last().is_some_and(|p| p.adaptations[0].representations[0].Resync.len() == 1));
     assert!(longest(&simulation) > Duration::from_millis(4_400));
+}
+
+/// What an MPD has said of a segment stands, also where the sound has a hole that ends a segment and is a segment (ISO/IEC 23009-1 §5.3.9.6).
+#[test]
+fn a_hole_in_the_sound_changes_nothing_that_was_said() {
+    // Hundredths of a second; where the sound stops for long enough late in a segment of four seconds, the last frame is a segment of its own.
+    for hole in (20..200).step_by(17) {
+        for from in (280..400).step_by(13) {
+            let mut simulation = Simulation::new(Config::default());
+            let video = simulation.add(simulation.video.clone());
+            let audio = simulation.add(simulation.audio.clone());
+            let scale = simulation.audio.timescale;
+            let hundredth = |hundredths: i64| hundredths * i64::from(scale.hz()) / 100;
+            let (begins, ends) = (hundredth(2_000 + from), hundredth(2_000 + from + hole));
+            let (mut at, mut said) = (0, BTreeMap::new());
+            for n in 0..30 * 30 {
+                simulation.push(video, n * 3_000, n * 3_000, n % 120 == 0, 900, Timescale::NINETY_KHZ);
+                while at * 90_000 < (n + 1) * 3_000 * i64::from(scale.hz()) {
+                    if !(begins..ends).contains(&at) {
+                        simulation.push(audio, at, at, true, 300, scale);
+                    }
+                    at += 1_024;
+                }
+                if n > 30 * 18 && n % 5 == 0 {
+                    assert_says_the_same(&mut said, &simulation, &format!("{hole} from {from}"));
+                }
+            }
+        }
+    }
+}
+
+/// Of each segment: its period, representation and number, its time and duration.
+type Said = BTreeMap<(String, String, u64), (u64, u64)>;
+
+fn assert_says_the_same(said: &mut Said, simulation: &Simulation, what: &str) {
+    for period in parsed(simulation).periods {
+        let id = period.id.expect("an id");
+        for representation in period.adaptations.into_iter().flat_map(|set| set.representations) {
+            let template = representation.SegmentTemplate.expect("a template");
+            let name = representation.id.expect("an id");
+            let (mut number, mut at) = (template.startNumber.expect("a number"), 0);
+            for s in template.SegmentTimeline.expect("a timeline").segments {
+                at = s.t.unwrap_or(at);
+                for _ in 0..=s.r.unwrap_or(0) {
+                    let before = *said.entry((id.clone(), name.clone(), number)).or_insert((at, s.d));
+                    assert_eq!(before, (at, s.d), "{what}: {name} {number} of {id} has changed");
+                    (number, at) = (number + 1, at + s.d);
+                }
+            }
+        }
+    }
 }
