@@ -20,6 +20,7 @@ use super::body::{Body, BoxError, Boxed};
 use super::config::Config;
 use super::metrics::{Kind, Metrics};
 use super::mpd::Mpds;
+use super::negotiate;
 use super::pages::Pages;
 use super::reply::{Answer, Question, Reply};
 use super::respond::{self, Caching};
@@ -148,12 +149,13 @@ impl Edge {
                 let rule = "a request of HTTP/1.1 has one Host field, with a host in it (RFC 9112 3.2)";
                 respond::problem(StatusCode::BAD_REQUEST, Caching::NoStore, rule).into()
             }
-            _ if method == Method::OPTIONS => respond::options().into(),
+            Ok(Route::Api) if method == Method::OPTIONS => respond::options(&respond::API).into(),
+            _ if method == Method::OPTIONS => respond::options(&respond::READ).into(),
             Ok(Route::Api) => self.api(peer, request),
             _ if method != Method::GET && method != Method::HEAD => {
                 let rule = "this can only be read: GET, HEAD or OPTIONS";
                 let mut refused = respond::problem(StatusCode::METHOD_NOT_ALLOWED, Caching::NoStore, rule);
-                refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+                refused.headers_mut().insert(header::ALLOW, respond::READ.methods());
                 refused.into()
             }
             Ok(route) => match self.may_watch(&route, token, peer) {
@@ -192,6 +194,11 @@ impl Edge {
         let response = match route {
             Route::Index => self.pages.page("index.html", &asked.headers),
             Route::Page(_) => self.pages.page("player.html", &asked.headers),
+            // Relative, so that it stays below `/t/TOKEN/` and wherever a proxy mounts us.
+            Route::Slash(stream, query) => {
+                let query = query.map_or(String::new(), |query| format!("?{query}"));
+                respond::redirect(&format!("../{}{query}", stream.name()))
+            }
             Route::Asset(path) => self.pages.asset(&path, &asked.headers),
             Route::Time => respond::plain(StatusCode::OK, wall_clock::now().rfc3339()),
             Route::Health => respond::plain(StatusCode::OK, "alive\n".into()),
@@ -253,7 +260,7 @@ impl Edge {
 
 /// Spec: RFC 9112 §3.2, RFC 3986 §3.2 (an empty host is one, of a target that has none).
 fn names_one_host(headers: &HeaderMap) -> bool {
-    let mut hosts = headers.get_all(header::HOST).iter();
+    let mut hosts = negotiate::values(headers, header::HOST);
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
     host.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%:[]!$&'()*+,;=".contains(byte))
 }
@@ -275,7 +282,7 @@ fn kind(route: &Result<Route, RouteError>) -> Kind {
         Ok(Route::Rendition(_, Object::Segment(_))) => Kind::Segment,
         Ok(Route::Rendition(_, Object::Part(_))) => Kind::Part,
         Ok(Route::Api) => Kind::Api,
-        Ok(Route::Index | Route::Page(_) | Route::Asset(_)) => Kind::Page,
+        Ok(Route::Index | Route::Page(_) | Route::Slash(..) | Route::Asset(_)) => Kind::Page,
         Ok(Route::Time | Route::Health | Route::Ready) | Err(_) => Kind::Other,
     }
 }

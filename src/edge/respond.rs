@@ -39,6 +39,9 @@ static COMMON: LazyLock<HeaderMap> = LazyLock::new(|| {
 /// As many headers as an answer has, those included that the connection adds: a map that has room for them is not sorted again when they come.
 const USUAL_HEADERS: usize = 12;
 
+/// How long a redirection is kept: the next version may have something at the place.
+const REDIRECT_SECONDS: u64 = 3600;
+
 /// How long an answer may be kept. Spec: ARCHITECTURE §5; RFC 8216bis Appendix B.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Caching {
@@ -122,11 +125,13 @@ impl Template {
 
     fn headers(&self, caching: Caching, etag: Bytes) -> HeaderMap {
         let mut headers = self.0.clone();
-        headers.insert(header::CACHE_CONTROL, caching.value());
-        match HeaderValue::from_maybe_shared(etag) {
-            Ok(value) => headers.insert(header::ETAG, value),
-            Err(_) => headers.remove(header::ETAG),
-        };
+        if let Some(place) = headers.get_mut(header::CACHE_CONTROL) {
+            *place = caching.value();
+        }
+        match (headers.get_mut(header::ETAG), HeaderValue::from_maybe_shared(etag)) {
+            (Some(place), Ok(value)) => *place = value,
+            _ => _ = headers.remove(header::ETAG),
+        }
         headers
     }
 }
@@ -244,16 +249,48 @@ pub(crate) fn retry(status: StatusCode, seconds: u64, rule: &str) -> Response<Bo
     response
 }
 
+/// What can be done with what lies under a path, and which headers of a page's request change the answer.
+#[derive(Debug)]
+pub(crate) struct Allowed {
+    methods: &'static str,
+    headers: &'static str,
+}
+
+/// All but the API can only be read.
+pub(crate) const READ: Allowed = Allowed {
+    methods: "GET, HEAD, OPTIONS",
+    headers: "range, if-range, if-match, if-none-match, cache-control, accept, priority, origin",
+};
+/// A page of another site may operate the server, with a key that its user has given it: keys stand in a header, which browsers never send by themselves.
+pub(crate) const API: Allowed = Allowed {
+    methods: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+    headers: "authorization, content-type, accept, cache-control, traceparent, tracestate, origin",
+};
+
+impl Allowed {
+    /// The value of `Allow`.
+    pub(crate) fn methods(&self) -> HeaderValue {
+        HeaderValue::from_static(self.methods)
+    }
+}
+
 /// The answer to a CORS preflight, or to a bare OPTIONS. Spec: Fetch §3.2.
-pub(crate) fn options() -> Response<Body> {
+pub(crate) fn options(allowed: &Allowed) -> Response<Body> {
     let mut response = with_status(StatusCode::NO_CONTENT, Body::empty());
     let headers = response.headers_mut();
-    headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, OPTIONS"));
-    let allowed = "range, if-range, if-match, if-none-match, cache-control, accept, priority, origin";
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+    headers.insert(header::ALLOW, allowed.methods());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, allowed.methods());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed.headers));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     headers.insert(header::CACHE_CONTROL, Caching::NoStore.value());
+    response
+}
+
+/// What is asked for lies at `location`, a reference in characters that are legal in one, and will.
+pub(crate) fn redirect(location: &str) -> Response<Body> {
+    let mut response = with_status(StatusCode::PERMANENT_REDIRECT, Body::empty());
+    set(response.headers_mut(), header::LOCATION, location);
+    response.headers_mut().insert(header::CACHE_CONTROL, Caching::Seconds(REDIRECT_SECONDS).value());
     response
 }
 

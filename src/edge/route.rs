@@ -19,6 +19,8 @@ pub enum Route {
     Index,
     /// `/APP/NAME`: the player page.
     Page(StreamName),
+    /// `/APP/NAME/`, as people type it: the player page is where [`Self::Page`] says, for its links are relative. With the query.
+    Slash(StreamName, Option<String>),
     /// `/APP/NAME/index.m3u8`.
     Multivariant(StreamName),
     /// `/APP/NAME/manifest.mpd`.
@@ -99,7 +101,9 @@ impl Route {
     /// The stream that it is about.
     pub fn stream(&self) -> Option<&StreamName> {
         match self {
-            Self::Page(stream) | Self::Multivariant(stream) | Self::Mpd(stream) => Some(stream),
+            Self::Page(stream) | Self::Slash(stream, _) | Self::Multivariant(stream) | Self::Mpd(stream) => {
+                Some(stream)
+            }
             Self::Rendition(path, _) => Some(&path.stream),
             Self::Index | Self::Time | Self::Health | Self::Ready | Self::Asset(_) | Self::Api => None,
         }
@@ -121,6 +125,10 @@ pub fn parse(path: &str, query: Option<&str>) -> Result<Route, RouteError> {
     if rest.is_empty() {
         return Ok(Route::Index);
     }
+    let (rest, has_slash) = match rest.strip_suffix('/') {
+        Some(page) if elements(page).count() == 2 => (page, true),
+        _ => (rest, false),
+    };
     let (mut all, mut count) = ([""; DEEPEST], 0);
     for element in elements(rest) {
         if !element.bytes().all(is_unreserved) {
@@ -142,6 +150,7 @@ pub fn parse(path: &str, query: Option<&str>) -> Result<Route, RouteError> {
         ["time"] => Ok(Route::Time),
         ["healthz"] => Ok(Route::Health),
         ["readyz"] => Ok(Route::Ready),
+        [app, name] if has_slash => Ok(Route::Slash(stream(app, name)?, query.map(str::to_owned))),
         ["assets", _, ..] => Ok(Route::Asset(rest.strip_prefix("assets/").unwrap_or_default().to_owned())),
         [app, name] => Ok(Route::Page(stream(app, name)?)),
         [app, name, "index.m3u8"] => Ok(Route::Multivariant(stream(app, name)?)),
@@ -248,6 +257,7 @@ mod tests {
             ("/healthz", Route::Health),
             ("/readyz", Route::Ready),
             ("/live/me", Route::Page(name())),
+            ("/live/me/", Route::Slash(name(), None)),
             ("/live/me/index.m3u8", Route::Multivariant(name())),
             ("/live/me/manifest.mpd", Route::Mpd(name())),
             ("/live/me/10/v0/index.m3u8", Route::Rendition(rendition(), Object::Playlist(Ok(Directives::default())))),
@@ -325,7 +335,7 @@ mod tests {
             "//",
             "//live/me",
             "/live//me",
-            "/live/me/",
+            "/live/me//",
             "/live/../etc/passwd",
             "/assets/../../etc/passwd",
             "/assets/.",

@@ -165,11 +165,19 @@ impl FromStr for Epoch {
     type Err = ();
     fn from_str(text: &str) -> Result<Self, ()> {
         // One spelling only, so that a cache holds one copy.
-        let legal = text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
-        if !legal || has_leading_zero(text) {
+        if text.is_empty() || has_leading_zero(text) {
             return Err(());
         }
-        u64::from_str_radix(text, 36).map(Self).map_err(|_| ())
+        text.bytes()
+            .try_fold(0_u64, |value, byte| {
+                let digit = match byte {
+                    b'0'..=b'9' => byte - b'0',
+                    b'a'..=b'z' => byte - b'a' + 10,
+                    _ => return Err(()),
+                };
+                value.checked_mul(36).and_then(|value| value.checked_add(digit.into())).ok_or(())
+            })
+            .map(Self)
     }
 }
 

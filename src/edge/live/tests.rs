@@ -181,6 +181,10 @@ async fn only_reading_is_allowed_and_preflights_are_answered() {
     assert_eq!(response.status(), StatusCode::NO_CONTENT);
     assert!(header(response.headers(), "access-control-allow-headers").contains("range"));
     assert_eq!(header(response.headers(), "access-control-allow-origin"), "*");
+    let response = ask(&edge, Method::OPTIONS, "/api/v1/keys", &[("origin", "https://a.example")]).await;
+    assert_eq!(response.status(), StatusCode::NO_CONTENT);
+    assert!(header(response.headers(), "access-control-allow-methods").contains("DELETE"));
+    assert!(header(response.headers(), "access-control-allow-headers").contains("authorization"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -290,6 +294,30 @@ async fn too_many_waiting_requests_are_turned_away() {
     }
 }
 
+/// RELIABILITY row 120: who waits when the server stops is told to come back, whether the stop or what it does to the stream is heard of first.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_segment_when_the_server_stops_may_come_again() {
+    for is_put_down_first in [false, true] {
+        let fixture = testing::fixture();
+        let edge = edge(&fixture, Config::default());
+        let held = tokio::spawn({
+            let edge = Arc::clone(&edge);
+            async move { get(&edge, &format!("{BASE}/s8.m4s")).await }
+        });
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(!held.is_finished());
+        edge.stop.cancel();
+        if is_put_down_first {
+            let mut last = testing::window_of(&fixture.rendition, 4, 4, 3, 0);
+            last.waiting = true;
+            fixture.window.send_replace(Arc::new(last));
+        }
+        let response = held.await.expect("no panic");
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{is_put_down_first}");
+        assert_eq!(header(response.headers(), "retry-after"), "1");
+    }
+}
+
 #[tokio::test]
 async fn a_stream_without_a_measured_segment_is_not_there_yet() {
     let fixture = testing::fixture();
@@ -342,6 +370,16 @@ async fn pages_and_assets_come_with_their_headers() {
         assert_eq!(header(gzip.headers(), "content-encoding"), "gzip", "{path}");
     }
     assert_eq!(get(&edge, "/assets/none.js").await.status(), StatusCode::NOT_FOUND);
+    for (path, location) in [("/live/me/", "../me"), ("/live/me/?a=b&c", "../me?a=b&c")] {
+        let response = get(&edge, path).await;
+        assert_eq!(response.status(), StatusCode::PERMANENT_REDIRECT, "{path}");
+        assert_eq!(header(response.headers(), "location"), location, "{path}");
+    }
+    for (path, status) in
+        [("/live//", 400), ("/live/me//", 400), ("/live/me/10/", 400), ("/api/me/", 404), ("/assets/x/", 404)]
+    {
+        assert_eq!(get(&edge, path).await.status(), status, "{path}");
+    }
 }
 
 /// A waiting viewer costs its future and its place in two tables; RELIABILITY row 72 allows 12 KB of everything over HTTP/1.1.
