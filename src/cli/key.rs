@@ -7,11 +7,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use humantime_serde::re::humantime;
 
 use crate::config::Config;
-use crate::control::access::pattern::{IpRange, StreamPattern};
 use crate::control::keys::{Conditions, Key as Stored, KeyStore, Revoked};
+use crate::control::pattern::{IpRange, StreamPattern};
+use crate::media::Takeover;
 use crate::media::wall_clock::now;
 use crate::media::{Limits, WallTime};
-use crate::packager::live::Takeover;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Key {

@@ -8,9 +8,9 @@ use humantime_serde::re::humantime;
 
 use super::key::after_now;
 use crate::config::Config;
-use crate::control::access::pattern::{IpRange, StreamPattern};
-use crate::control::access::secrets::Secrets;
-use crate::control::access::token::{self, Action, Claims};
+use crate::control::pattern::{IpRange, StreamPattern};
+use crate::control::secrets::Secrets;
+use crate::control::token::{self, Action, Claims};
 use crate::media::wall_clock::now;
 
 #[derive(Debug, Subcommand)]

@@ -15,9 +15,9 @@ use subtle::ConstantTimeEq;
 
 use self::stored::Keys;
 pub use self::stored::{ApiKey, Conditions, Key};
-use super::access::pattern::{StreamPattern, allowed};
 pub use super::file::Error;
 use super::file::{JsonFile, hex, random};
+use super::pattern::{StreamPattern, allowed};
 use crate::media::{StreamName, WallTime};
 
 /// What every stream key begins with, so that people and scanners recognise one.

@@ -6,7 +6,13 @@
 pub mod access;
 #[cfg(feature = "server")]
 pub mod api;
-#[cfg(feature = "server")]
+#[cfg(feature = "keys")]
 mod file;
-#[cfg(feature = "server")]
+#[cfg(feature = "keys")]
 pub mod keys;
+#[cfg(feature = "keys")]
+pub mod pattern;
+#[cfg(feature = "keys")]
+pub mod secrets;
+#[cfg(feature = "keys")]
+pub mod token;

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use crate::media::Limits;
 use crate::media::StreamName;
 #[cfg(feature = "server")]
-use crate::packager::live::Takeover;
+use crate::media::Takeover;
 
 /// What a publisher shows to be let in. `Debug` hides it, so that it reaches no log.
 #[derive(Clone, PartialEq, Eq, Default)]

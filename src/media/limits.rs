@@ -1,8 +1,19 @@
-//! What a publisher may bring at most.
+//! What a credential lets its publishers do.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+/// When a publisher takes a stream over from a running publisher with the same holder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Takeover {
+    /// When the running one has brought no media for two seconds: its connection is half dead.
+    #[default]
+    WhenSilent,
+    /// At once.
+    Always,
+}
 
 /// Limits of what is published with one credential, each on its own stream. What is `None` is not limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 //!   time     timescales, media time, wall-clock time as a value, unwrapping of 32-bit clocks
 //!   wall_clock   what time it is: for shells, no core may name it
 //!   name     APP/NAME, epochs, rendition ids
-//!   limits   what a publisher may bring at most
+//!   limits   what a publisher may bring at most, and when it may take a stream over
 //!   peer     peers by their addresses: how many places each may take
 //!   track    one elementary stream: codec and timescale
 //!   access_unit, slab   one coded picture or audio frame, and the memory it arrives in
@@ -28,7 +28,7 @@ pub mod track;
 pub mod wall_clock;
 
 pub use access_unit::AccessUnit;
-pub use limits::Limits;
+pub use limits::{Limits, Takeover};
 pub(crate) use name::is_unreserved;
 pub use name::{Epoch, RenditionId, StreamName};
 pub use slab::Slab;

@@ -35,7 +35,7 @@ pub use self::stream::{State, Stream};
 use super::presentation;
 use super::sequence::Sequences;
 use super::{Config, Presentation};
-use crate::media::{Epoch, StreamName, WallTime};
+use crate::media::{Epoch, StreamName, Takeover, WallTime};
 
 /// A running publisher that has brought nothing for so long is taken for dead by the next one with the same credential.
 const SILENT_MICROS: i64 = 2_000_000;
@@ -51,17 +51,6 @@ pub struct PublisherInfo {
     pub since: WallTime,
     /// By what the publisher is known again; names a credential, never holds one.
     pub holder: String,
-}
-
-/// When a publisher takes a stream over from a running publisher with the same holder.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Takeover {
-    /// When the running one has brought no media for two seconds: its connection is half dead.
-    #[default]
-    WhenSilent,
-    /// At once.
-    Always,
 }
 
 /// Why a stream cannot be published now.

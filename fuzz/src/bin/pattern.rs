@@ -1,7 +1,7 @@
 //! Patterns of streams and ranges of addresses, as keys, tokens and the configuration name them: one spelling each, and no stream beyond it.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use rillcast::control::access::pattern::{IpRange, StreamPattern};
+use rillcast::control::pattern::{IpRange, StreamPattern};
 use rillcast::media::StreamName;
 
 fuzz_target!(|data: &[u8]| {

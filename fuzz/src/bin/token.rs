@@ -1,7 +1,7 @@
 //! Signed tokens: nothing that we did not sign is good, and what is signed is good for no more than it says.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use rillcast::control::access::token::{self, Action, Claims, TokenError};
+use rillcast::control::token::{self, Action, Claims, TokenError};
 use rillcast::media::WallTime;
 use ring::hmac;
 

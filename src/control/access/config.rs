@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::callback;
-use super::pattern::IpRange;
-use super::secrets::{self, Secret};
+use crate::control::pattern::IpRange;
+use crate::control::secrets::{self, Secret};
 use crate::media::{Limits, StreamName};
 
 /// `[access]`. What each key means stands in `config.toml`.

@@ -11,11 +11,8 @@
 pub(crate) mod backoff;
 pub mod callback;
 pub mod config;
-pub mod pattern;
 mod quota;
 mod request;
-pub mod secrets;
-pub mod token;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -30,14 +27,14 @@ use self::backoff::Backoff;
 use self::callback::{Answer, Callback, OnFailure};
 pub use self::config::Config;
 use self::config::Watch;
-use self::pattern::allowed;
 pub use self::quota::Lease;
 use self::quota::Quota;
 pub use self::request::{Credential, Grant, PublishRequest, Refusal, RefusalKind, WatchRefusal};
-use self::secrets::Secrets;
-use self::token::{Action, Claims, TokenError};
 use super::file::hex;
 use super::keys::{self, KeyStore};
+use super::pattern::allowed;
+use super::secrets::Secrets;
+use super::token::{self, Action, Claims, TokenError};
 use crate::media::peer::Throttle;
 use crate::media::{StreamName, WallTime};
 

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use super::quota::Lease;
-use super::token::TokenError;
+use crate::control::token::TokenError;
+use crate::media::Takeover;
 use crate::media::{Limits, StreamName};
-use crate::packager::live::Takeover;
 
 /// A peer wants to publish.
 #[derive(Clone, Copy)]

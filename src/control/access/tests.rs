@@ -10,8 +10,8 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::control::keys::Conditions;
 use crate::media::Limits;
+use crate::media::Takeover;
 use crate::media::wall_clock::now;
-use crate::packager::live::Takeover;
 
 struct House {
     access: Arc<Access>,

@@ -10,11 +10,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::input::Input;
 use super::{Context, Problem, blocking};
 use crate::control::access::holder_of_key;
-use crate::control::access::pattern::{IpRange, StreamPattern};
 use crate::control::keys::{ApiKey, Conditions, Key, Revoked};
-use crate::media::Limits;
+use crate::control::pattern::{IpRange, StreamPattern};
 use crate::media::wall_clock::now;
-use crate::packager::live::{State as Presence, Takeover};
+use crate::media::{Limits, Takeover};
+use crate::packager::live::State as Presence;
 
 /// All keys, without their secrets.
 #[derive(Debug, Serialize, ToSchema)]

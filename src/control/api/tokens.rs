@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 
 use super::input::Input;
 use super::{Context, Problem, blocking};
-use crate::control::access::pattern::{IpRange, StreamPattern};
-use crate::control::access::token::{self, Action, Claims};
+use crate::control::pattern::{IpRange, StreamPattern};
+use crate::control::token::{self, Action, Claims};
 use crate::media::wall_clock::now;
 
 /// A token to be signed.

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::control::access::pattern::{IpRange, StreamPattern};
 use crate::control::file::Contents;
+use crate::control::pattern::{IpRange, StreamPattern};
+use crate::media::Takeover;
 use crate::media::{Limits, WallTime};
-use crate::packager::live::Takeover;
 
 /// Version of the file's layout. What it lacks has its default, so that files of before stay readable.
 const VERSION: u32 = 1;

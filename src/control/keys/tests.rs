@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::media::Limits;
-use crate::packager::live::Takeover;
+use crate::media::Takeover;
 
 const NOW: WallTime = WallTime::from_micros(0);
 

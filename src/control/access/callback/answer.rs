@@ -5,7 +5,7 @@ use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
 use crate::media::Limits;
-use crate::packager::live::Takeover;
+use crate::media::Takeover;
 
 /// Most of an answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;

@@ -1,8 +1,8 @@
 //! A server's stop and the next start, over one data folder and without a server.
 
 use super::*;
-use crate::media::{AccessUnit, Kind};
-use crate::packager::live::{Limits, Metrics, Publisher, State, Takeover};
+use crate::media::{AccessUnit, Kind, Takeover};
+use crate::packager::live::{Limits, Metrics, Publisher, State};
 use crate::packager::sequence::Sequences;
 use crate::packager::testing::{init, video_track};
 use crate::packager::{Config, Window};
