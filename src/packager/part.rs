@@ -67,7 +67,7 @@ pub struct Segment {
     pub presentation_start: i64,
     /// Sum of its parts' durations, in ticks of the track.
     pub duration: i64,
-    /// The duration announced to DASH clients when it was opened, where one was; `S@d` says this for ever.
+    /// The duration that follows from what DASH clients were told of it when it was opened, or of the next one, where they were; `S@d` says this for ever.
     pub announced: Option<i64>,
     /// EXT-X-PROGRAM-DATE-TIME of its first sample.
     pub date: WallTime,

@@ -303,6 +303,7 @@ impl Segmenter {
         if let Some(held) = self.held.take() {
             self.add(held, self.last_duration.max(1), clock_offset);
         }
+        self.promised.clear();
         self.end_segment();
         self.ended = true;
     }
@@ -319,10 +320,10 @@ impl Segmenter {
         let duration = self.last_duration.clamp(1, most.max(1));
         let end = held.dts.saturating_add(duration);
         self.add(held, duration, clock_offset);
-        self.end_segment();
-        // Numbers that nothing came of are free for what comes next.
-        self.announced = None;
+        // Numbers that nothing comes of are free for what comes next.
         self.promised.clear();
+        self.end_segment();
+        self.announced = None;
         self.idle = Some(end);
     }
 
@@ -496,6 +497,7 @@ impl Segmenter {
 
     fn end_segment(&mut self) {
         self.end_part();
+        self.end_where_next_begins();
         let Some(open) = self.open.take() else { return };
         self.open_bytes = 0;
         self.discontinuities = Some(open.discontinuity_sequence);
@@ -503,6 +505,16 @@ impl Segmenter {
         self.segments.measure(self.limits.target, self.timescale());
         self.open_msn += 1;
         self.retire();
+    }
+
+    /// A segment of which nothing was announced lasts, for DASH clients, until where they were told that the next one begins: sound that is not in step
+    /// with its frames is cut up to a frame off, and segments must not overlap. Spec: ISO/IEC 23009-1 §5.3.9.6.
+    fn end_where_next_begins(&mut self) {
+        let next = self.promised.iter().find(|announced| announced.msn == self.open_msn.saturating_add(1));
+        if let (Some(open), Some(next)) = (self.open.as_mut().filter(|open| open.announced.is_none()), next) {
+            let duration = next.start.saturating_sub(open.presentation_start);
+            open.announced = Some(duration).filter(|duration| *duration > 0);
+        }
     }
 
     fn retire(&mut self) {

@@ -141,3 +141,73 @@ fn assert_says_the_same(said: &mut Said, simulation: &Simulation, what: &str) {
         }
     }
 }
+
+/// Pictures from number `from` to `to`, thirty a second with a key frame every two, and sound from `phase` ticks later on whose frames are `step` ticks
+/// apart; each comes `late` microseconds after its time. Calls `look` now and then.
+fn published(
+    simulation: &mut Simulation,
+    (from, to, late): (i64, i64, i64),
+    (phase, step): (i64, i64),
+    mut look: impl FnMut(&Simulation),
+) {
+    let (video, audio) = (simulation.add(simulation.video.clone()), simulation.add(simulation.audio.clone()));
+    simulation.shift = late;
+    let scale = simulation.audio.timescale;
+    let samples = |picture: i64| picture * i64::from(scale.hz()) / 30;
+    let mut sound = samples(from) / 1_024 * 1_024 + phase;
+    for n in from..to {
+        simulation.push(video, n * 3_000, n * 3_000, n % 60 == 0, 900, Timescale::NINETY_KHZ);
+        while sound < samples(n + 1) {
+            simulation.push(audio, sound, sound, true, 300, scale);
+            sound += step;
+        }
+        if n % 10 == 0 {
+            look(simulation);
+        }
+    }
+}
+
+/// No `S` begins before the one before it ends. Spec: ISO/IEC 23009-1 §5.3.9.6.
+fn assert_nothing_overlaps(simulation: &Simulation, what: &str) {
+    for period in &parsed(simulation).periods {
+        for set in &period.adaptations {
+            let template = set.representations[0].SegmentTemplate.as_ref().expect("a template");
+            let mut end = 0;
+            for s in &template.SegmentTimeline.as_ref().expect("a timeline").segments {
+                let start = s.t.unwrap_or(end);
+                assert!(start >= end, "{what}: {:?} {:?} has {start} behind {end}", period.id, set.contentType);
+                end = start + s.d * (s.r.unwrap_or(0) as u64 + 1);
+            }
+        }
+    }
+}
+
+/// Behind an outage nothing is announced of the first segment of sound, and it is known where the next one begins before this one ends.
+#[test]
+fn no_segment_of_a_period_begins_before_the_one_before_it_ends() {
+    // The timeline leads sound back to its stamps by a two hundredth of a frame each time; another sample rate has no grid.
+    for (step, rate) in [(1_024, 48_000), (1_019, 48_000), (1_029, 48_000), (1_024, 44_100)] {
+        for (silent, outage) in [false, true].into_iter().flat_map(|s| [1_000, 3_333, 9_500, 12_030].map(|o| (s, o))) {
+            for (phase, last) in [0, 300, 700, 1_000, 2_100].into_iter().flat_map(|p| [210, 223, 239].map(|l| (p, l))) {
+                let what = format!("{step} at {rate}, {outage} ms, silent {silent}, {phase} late, until {last}");
+                let mut simulation = Simulation::new(Config::default());
+                let look = |simulation: &Simulation| assert_nothing_overlaps(simulation, &what);
+                published(&mut simulation, (0, last, 0), (0, 1_024), |_| ());
+                simulation.rejoining = true;
+                simulation.audio.timescale = Timescale::new(rate).expect("not zero");
+                if let Format::Aac(config) = &mut simulation.audio.format {
+                    config.sample_rate = rate;
+                }
+                let (end, outage) = (last * 1_000_000 / 30, outage * 1_000);
+                if silent {
+                    simulation.silence(end, outage);
+                    let from = (end + outage) * 30 / 1_000_000;
+                    published(&mut simulation, (from, from + 300, 0), (phase, step), look);
+                } else {
+                    simulation.outage(end, outage);
+                    published(&mut simulation, (0, 300, end + outage), (phase, step), look);
+                }
+            }
+        }
+    }
+}
