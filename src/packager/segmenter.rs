@@ -31,6 +31,8 @@ use crate::media::{AccessUnit, Kind, MediaTime, Timescale, WallTime};
 
 /// The least that the last access unit before an interruption lasts, however soon that came.
 const SHORTEST_LAST: Duration = Duration::from_millis(20);
+/// The least that a gap lasts: dates have milliseconds, of which ticks are fractions, and each has to be later than the one before.
+const SHORTEST_GAP: Duration = Duration::from_millis(2);
 /// Most that the dates of a track move from one segment to the next without a discontinuity, microseconds. Where another track has begun a timeline of
 /// its own and this one has not, it follows in such steps. Spec: RFC 8216bis §6.2.1 (below a second).
 const MOST_DATE_STEP_MICROS: i64 = 900_000;
@@ -334,9 +336,9 @@ impl Segmenter {
         }
     }
 
-    /// Whether `unit` can follow what there is: while idle, only behind the last gap, or the end that was assumed.
+    /// Whether `unit` can follow what there is: while idle, only behind the last gap, or the end that was assumed, and one gap more.
     pub(super) fn comes_too_early(&self, unit: &AccessUnit) -> bool {
-        self.idle.is_some_and(|end| unit.dts <= end)
+        self.idle.is_some_and(|end| unit.dts < end.saturating_add(self.shortest_gap()))
     }
 
     /// It was interrupted, and not resumed since.
@@ -354,12 +356,17 @@ impl Segmenter {
         self.idle.is_some_and(|start| until.saturating_sub(start) >= self.limits.segment)
     }
 
-    /// A segment without media, from where the last one ended to `until` (decode time, ticks): at least a tick, and never longer than a segment
+    fn shortest_gap(&self) -> i64 {
+        self.timescale().ticks(SHORTEST_GAP).max(1)
+    }
+
+    /// A segment without media, from where the last one ended to `until` (decode time, ticks): at least [`SHORTEST_GAP`], and never longer than a segment
     /// may be, even if it ends too early then. Only while idle.
     pub(super) fn gap(&mut self, until: i64, opening: Opening) {
         let Some(start) = self.idle else { return };
-        let end =
-            until.clamp(start.saturating_add(1), start.saturating_add(self.limits.segment.saturating_sub(1).max(1)));
+        let shortest = self.shortest_gap();
+        let longest = self.limits.segment.saturating_sub(1).max(shortest);
+        let end = until.clamp(start.saturating_add(shortest), start.saturating_add(longest));
         let presentation_start = start.saturating_add(self.reordering);
         let opening = self.dated(opening);
         let before = self.discontinuities.replace(opening.discontinuity_sequence);
@@ -384,7 +391,7 @@ impl Segmenter {
     }
 
     /// Media comes again: `unit` is the first of the segment that opens so. It is moved to where the last gap ends if it is decoded before
-    /// that: a gap lasts at least a tick, and a deeper reordering than before reaches further back.
+    /// that: a gap lasts at least [`SHORTEST_GAP`], and a deeper reordering than before reaches further back.
     pub(super) fn resume(&mut self, mut unit: AccessUnit, opening: Opening) {
         if let Some(end) = self.idle.take() {
             let late = end.saturating_sub(unit.dts).max(0);

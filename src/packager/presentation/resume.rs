@@ -17,6 +17,7 @@
 
 use super::{Cut, Entry, Error, FirstCut, Opening, Presentation};
 use crate::media::{AccessUnit, Kind, MediaTime, RenditionId, Timescale, Track, WallTime};
+use crate::packager::segmenter::Segmenter;
 
 /// The least that an interruption lasts on the timeline, so that every rendition has room for a gap.
 const LEAST_GAP_MICROS: i64 = 20_000;
@@ -65,11 +66,12 @@ impl Presentation {
         if let (Some(periods), Some(end)) = (&mut self.periods, end) {
             periods.end(end);
         }
-        let started = || self.tracks.iter().filter(|entry| entry.segmenter.has_started());
-        let end = started().map(|entry| entry.segmenter.end().micros()).max().unwrap_or(0);
-        let msn = started().map(|entry| entry.segmenter.open_msn()).max();
+        let started = || self.tracks.iter().map(|entry| &entry.segmenter).filter(|own| own.has_started());
+        let msn = started().map(Segmenter::open_msn).max();
+        // A track that had not reached the last cut yet has one segment less, and room for a gap in its place.
+        let end = |own: &Segmenter| own.end().micros().saturating_add(least_micros(own.open_msn(), msn.unwrap_or(0)));
+        let end = started().map(end).max().unwrap_or(0);
         if let Some(msn) = msn {
-            // A track that had not reached the last cut yet has one segment less.
             self.fill_up_to(msn, end);
             self.next.media = msn.saturating_sub(1);
         }
@@ -303,24 +305,34 @@ impl Presentation {
             let scale = entry.segmenter.timescale();
             let until = MediaTime::new(until, MICROS()).in_scale(scale).saturating_sub(entry.segmenter.reordering());
             while entry.segmenter.open_msn() < msn {
-                gap(entry, until, clock_offset, self.next.discontinuity);
+                let behind = least_micros(entry.segmenter.open_msn() + 1, msn);
+                let behind = MediaTime::new(behind, MICROS()).in_scale(scale);
+                gap(entry, until.saturating_sub(behind), clock_offset, self.next.discontinuity);
             }
         }
     }
 
-    /// Gaps in one idle track, up to but not including the one that ends at `time`, where segment `msn` begins.
+    /// Gaps in one idle track, up to but not including the one that ends at `time`, where segment `msn` begins. Others may have been cut later than that:
+    /// then its gaps share what time there is.
     pub(super) fn fill_behind(&mut self, index: usize, msn: u64, time: MediaTime) {
         let clock_offset = self.clock.offset();
         let Some(entry) = self.tracks.get_mut(index) else { return };
         while entry.segmenter.open_msn() + 1 < msn {
             let due = entry.segmenter.open_msn() + 1;
             let end = self.cuts.iter().find(|cut| cut.msn >= due).map_or(time, |cut| cut.time);
+            let room = time.micros().saturating_sub(least_micros(due, msn));
+            let end = if end > time { MediaTime::new(room, MICROS()) } else { end };
             let until = end.in_scale(entry.segmenter.timescale()).saturating_sub(entry.segmenter.reordering());
             let cut = self.cuts.iter().rev().find(|cut| cut.msn < due).map(|cut| cut.opening);
             let (theirs, offset) = cut.map_or((0, clock_offset), |cut| (cut.discontinuity_sequence, cut.clock_offset));
             gap(entry, until, offset, theirs);
         }
     }
+}
+
+/// The least that gaps last which are numbered from `from` to before `to`, microseconds.
+fn least_micros(from: u64, to: u64) -> i64 {
+    i64::try_from(to.saturating_sub(from)).unwrap_or(i64::MAX).saturating_mul(LEAST_GAP_MICROS)
 }
 
 /// A gap whose discontinuity sequence number follows that of the other renditions, `theirs`: a tag counts one.

@@ -137,6 +137,16 @@ impl Simulation {
         self.look();
     }
 
+    /// Two neighbouring segments of a window of which the second is not dated later than the first, in milliseconds as playlists have them.
+    pub(crate) fn dates_that_stand_still(&self) -> Option<String> {
+        self.windows.values().find_map(|window| {
+            let all: Vec<_> = window.segments.iter().chain(&window.open).collect();
+            let pair = all.windows(2).find(|pair| pair[0].date.micros() / 1_000 >= pair[1].date.micros() / 1_000)?;
+            let of = |one: &Segment| (one.msn, one.is_gap(), one.duration, one.date.micros() - START);
+            Some(format!("{}: {:?} {:?}", window.rendition.id, of(pair[0]), of(pair[1])))
+        })
+    }
+
     pub(crate) fn finish(&mut self) {
         self.presentation.finish(WallTime::from_micros(START));
         self.look();

@@ -518,3 +518,36 @@ fn a_track_that_breaks_twice_in_a_row_says_so_twice() {
     simulation.finish();
     assert!(simulation.windows.values().all(|window| !window.segments.last().expect("segments").is_gap()));
 }
+
+/// Every picture is a tick behind the one before, or the clock runs so many times slower, for twenty seconds; a segment of sound may be whole when that
+/// of its pictures has just begun.
+#[test]
+fn a_clock_that_stands_still_leaves_no_sliver_of_a_gap() {
+    for (from, slower) in (200..264).step_by(3).flat_map(|from| [3_000, 100, 20].map(|slower| (from, slower))) {
+        for (ahead, key_frames) in [0, 2, 5, -5].into_iter().flat_map(|ahead| [60, 90].map(|key| (ahead, key))) {
+            let mut simulation = Simulation::new(Config::default());
+            assert_eq!((simulation.add(video_track()), simulation.add(audio_track())), (VIDEO, AUDIO));
+            let scale = Timescale::new(48_000).unwrap();
+            let (mut dts, mut sound) = (0, 0);
+            for n in 0..1_500_i64 {
+                let now = n * 100_000 / 3;
+                if n % 15 == 0 {
+                    simulation.silence(now, 1);
+                }
+                dts += if (from..from + 600).contains(&n) { 3_000 / slower } else { 3_000 };
+                simulation.shift = now - Timescale::NINETY_KHZ.micros(dts);
+                simulation.push(VIDEO, dts, dts, n % key_frames == 0, 900, Timescale::NINETY_KHZ);
+                while sound < (dts + 3_000) * 48 / 90 + ahead * 1_024 {
+                    simulation.shift = now - scale.micros(sound);
+                    simulation.push(AUDIO, sound, sound, true, 300, scale);
+                    sound += 1_024;
+                }
+                let bad = simulation.dates_that_stand_still();
+                assert_eq!(
+                    bad, None,
+                    "{slower} times slower from {from}, {ahead} ahead, a key frame every {key_frames}"
+                );
+            }
+        }
+    }
+}

@@ -334,3 +334,19 @@ fn no_dash_period_has_a_gap_within() {
         }
     }
 }
+
+/// Pictures that come back may lie before the last cut of the sound that has led meanwhile.
+#[test]
+fn each_segment_is_dated_behind_the_one_before_however_a_track_comes_back() {
+    let kinds = [(Kind::Video, 3), (Kind::Video, 30), (Kind::Video, 80), (Kind::Audio, -30), (Kind::Audio, 80)];
+    for (kind, late) in kinds {
+        for (from, count) in (300..360).step_by(7).flat_map(|from| [40, 100, 131, 400].map(|count| (from, count))) {
+            let mut simulation = Simulation::new(Config::default());
+            let silent = |of: Kind, n: i64| of == kind && (from..from + count).contains(&n);
+            av(&mut simulation, 32, late, silent, |simulation, _| {
+                let bad = simulation.dates_that_stand_still();
+                assert_eq!(bad, None, "{kind:?} {late} late, silent from {from} for {count}");
+            });
+        }
+    }
+}
