@@ -57,6 +57,9 @@ pub fn assert_history_is_kept(before: &Window, after: &Window) {
             assert!(old.msn < after.segments[0].msn);
         }
     }
+    if let Some(old) = &before.survivor {
+        assert!(after.segment(old.msn).is_none_or(|new| Arc::ptr_eq(old, new)), "segment {} changed", old.msn);
+    }
     if let Some(open) = &before.open {
         let new = after.segment(open.msn);
         let (id, now) = (after.rendition.id, (after.media_sequence(), after.open_msn));

@@ -207,9 +207,10 @@ impl Segmenter {
         self.last_duration
     }
 
-    /// The oldest segment that is kept.
+    /// The oldest segment that is kept, and shown with those of the tracks that bring media.
     pub(super) fn oldest_msn(&self) -> u64 {
-        self.segments.all().first().map_or(self.open_msn, |segment| segment.msn)
+        let survivor = self.segments.survivor().filter(|_| !self.is_idle());
+        survivor.or(self.segments.all().first()).map_or(self.open_msn, |segment| segment.msn)
     }
 
     /// How long the segment in the making would be if `unit` were the first of the next one, ticks.
@@ -550,6 +551,7 @@ impl Segmenter {
             rendition: Arc::clone(&self.rendition),
             segments: self.segments.all().to_vec(),
             listed: self.segments.listed(),
+            survivor: self.segments.survivor().cloned(),
             open: self.open.clone().map(Arc::new),
             open_msn: self.open_msn,
             next_part: self.next_part,

@@ -19,6 +19,8 @@ pub struct Window {
     pub segments: Vec<Arc<Segment>>,
     /// Index in `segments` of the first one that playlists list.
     pub listed: usize,
+    /// The newest segment with media, where gaps have pushed it out of `segments`: MPDs list it, and so it is still served.
+    pub survivor: Option<Arc<Segment>>,
     /// The segment in the making, once it has a part.
     pub open: Option<Arc<Segment>>,
     /// Media sequence number of the open segment, whether it has a part yet or not. After the end: one past the last.
@@ -104,10 +106,15 @@ impl Window {
         first.map_or(0, |first| first.discontinuity_sequence - u64::from(first.discontinuity))
     }
 
+    /// All that is served, oldest first.
+    pub fn kept(&self) -> impl DoubleEndedIterator<Item = &Arc<Segment>> {
+        self.survivor.iter().chain(&self.segments).chain(&self.open)
+    }
+
     /// The segment numbered `msn`, complete or open.
     pub fn segment(&self, msn: u64) -> Option<&Arc<Segment>> {
-        if let Some(open) = self.open.as_ref().filter(|open| open.msn == msn) {
-            return Some(open);
+        if let Some(apart) = self.open.iter().chain(&self.survivor).find(|apart| apart.msn == msn) {
+            return Some(apart);
         }
         let first = self.segments.first()?.msn;
         self.segments.get(usize::try_from(msn.checked_sub(first)?).ok()?)
@@ -120,8 +127,8 @@ impl Window {
 
     /// The part numbered `number`, wherever it is still kept.
     pub fn part(&self, number: u64) -> Option<&Arc<Part>> {
-        let holding = self.segments.iter().chain(&self.open);
-        let segment = holding.rev().find(|segment| segment.parts.first().is_some_and(|part| part.number <= number))?;
+        let segment =
+            self.kept().rev().find(|segment| segment.parts.first().is_some_and(|part| part.number <= number))?;
         let first = segment.parts.first()?.number;
         segment.parts.get(usize::try_from(number - first).ok()?)
     }
@@ -131,7 +138,7 @@ impl Window {
         if self.rendition.init.number == number {
             return Some(&self.rendition.init);
         }
-        self.segments.iter().chain(&self.open).map(|segment| &segment.init).find(|init| init.number == number)
+        self.kept().map(|segment| &segment.init).find(|init| init.number == number)
     }
 
     /// The wall-clock time at which the newest part ends.

@@ -179,6 +179,9 @@ pub struct LineState {
     pub totals: (u64, u64, i64, u64),
     /// Index of the first segment that is listed.
     pub listed: u32,
+    /// The newest segment with media and its number, where gaps have pushed it out of `segments`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub survivor: Option<(u64, SegmentState)>,
     /// Oldest first, without a hole in their numbers; the last one is `open_msn` - 1.
     pub segments: Vec<SegmentState>,
 }

@@ -234,6 +234,12 @@ fn a_discontinuity_that_was_never_counted_is_refused() {
     assert_eq!(refused.err(), Some(Refused::Wrong("discontinuities are counted wrongly")));
 }
 
+/// The first track's first segment has survived it, too, and is numbered `later`.
+fn survive(state: &mut State, later: u64) {
+    let line = state.tracks[0].line.as_mut().expect("media");
+    line.survivor = Some((line.open_msn - line.segments.len() as u64 + later, line.segments[0].clone()));
+}
+
 #[test]
 fn what_contradicts_itself_is_refused_in_words() {
     let good = small().file();
@@ -262,6 +268,7 @@ fn what_contradicts_itself_is_refused_in_words() {
         (&|state| state.tracks[0].line.as_mut().expect("media").segments[1].start = 0, "overlap"),
         (&|state| state.tracks[0].line.as_mut().expect("media").segments[1].discontinuity = true, "counted wrongly"),
         (&|state| shift(state, 1), "time is missing"),
+        (&|state| survive(state, 1), "newest media is none"),
         (&|state| state.tracks[1].line.as_mut().expect("media").segments[0].parts[0].0 += 1, "as long as its parts"),
         (&|state| state.tracks[1].line.as_mut().expect("media").segments[0].duration = 1 << 30, "too long"),
         (&|state| state.tracks[0].line.as_mut().expect("media").next_part = 0, "what follows began before"),

@@ -13,7 +13,8 @@ use crate::packager::saved::{LineState, Payload, Refused, SegmentState, length, 
 impl Segmenter {
     /// The inits that its segments, or the next ones, need.
     pub(in crate::packager) fn inits(&self) -> BTreeMap<u32, Arc<Init>> {
-        let inits = self.segments.all().iter().map(|segment| &segment.init).chain([&self.rendition.init]);
+        let segments = self.segments.survivor().into_iter().chain(self.segments.all());
+        let inits = segments.map(|segment| &segment.init).chain([&self.rendition.init]);
         inits.map(|init| (init.number, Arc::clone(init))).collect()
     }
 
@@ -32,6 +33,7 @@ impl Segmenter {
             version: self.version,
             totals: (totals.peak_bps, totals.bytes, totals.ticks, totals.samples_throughout()),
             listed: u32::try_from(self.segments.listed()).unwrap_or(u32::MAX),
+            survivor: self.segments.survivor().map(|own| (own.msn, SegmentState::of(own, payload))),
             segments: self.segments.all().iter().map(|segment| SegmentState::of(segment, payload)).collect(),
         })
     }
@@ -60,7 +62,12 @@ impl Segmenter {
         let new = Self::new(rendition, msn);
         let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(line.segments.len());
         let (mut next_part, mut end) = (0, i64::MIN);
-        for (msn, state) in (first..).zip(&line.segments) {
+        let survivor = line.survivor.iter().map(|(msn, state)| (*msn, state));
+        if survivor.clone().any(|(msn, state)| msn >= first || state.parts.is_empty()) {
+            return Err(Refused::Wrong("the newest media is none"));
+        }
+        let survived = survivor.len();
+        for (index, (msn, state)) in survivor.chain((first..).zip(&line.segments)).enumerate() {
             let init = inits.get(&state.init).ok_or(Refused::Wrong("an init is missing"))?;
             let segment = state.segment(msn, Arc::clone(init), payload)?;
             if let Some(part) = segment.parts.first() {
@@ -72,10 +79,12 @@ impl Segmenter {
             if segment.start < end {
                 return Err(Refused::Wrong("segments overlap"));
             }
-            new.check_rules(&segment, segments.last())?;
+            // Between the newest media and the first gap that is kept, others are missing.
+            new.check_rules(&segment, segments.last().filter(|_| index > survived))?;
             end = segment.start + segment.duration;
             segments.push(Arc::new(segment));
         }
+        let survivor = (survived > 0).then(|| segments.remove(0));
         if line.next_part < next_part || line.idle < end {
             return Err(Refused::Wrong("what follows began before"));
         }
@@ -96,7 +105,7 @@ impl Segmenter {
         Ok(Self {
             reordering: line.reordering,
             last_duration: length(line.last_duration)?,
-            segments: new.segments.restored(segments, listed, totals),
+            segments: new.segments.restored(survivor, segments, listed, totals),
             opening: Some(Opening { discontinuity_sequence, clock_offset }),
             idle: Some(tick(line.idle)?),
             discontinuities,

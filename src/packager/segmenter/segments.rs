@@ -12,7 +12,9 @@ pub(super) struct Segments {
     all: Vec<Arc<Segment>>,
     /// How many of them have left the playlist: the index of the first one that is listed.
     listed: usize,
-    /// Bytes of all of them, counted as they come and go.
+    /// The newest one with media, where it is older than all of them and they were nothing but gaps when it left them.
+    survivor: Option<Arc<Segment>>,
+    /// Bytes of all that is kept, counted as they come and go.
     bytes: usize,
     retention: Retention,
     totals: Totals,
@@ -68,18 +70,31 @@ impl Totals {
 
 impl Segments {
     pub(super) fn new(retention: Retention) -> Self {
-        Self { all: Vec::new(), listed: 0, bytes: 0, retention, totals: Totals::default() }
+        Self { all: Vec::new(), listed: 0, survivor: None, bytes: 0, retention, totals: Totals::default() }
     }
 
     /// The same with what was complete before.
-    pub(super) fn restored(self, all: Vec<Arc<Segment>>, listed: usize, totals: Totals) -> Self {
-        let longest = all.iter().filter(|segment| !segment.is_gap()).map(|segment| segment.duration).max();
+    pub(super) fn restored(
+        self,
+        survivor: Option<Arc<Segment>>,
+        all: Vec<Arc<Segment>>,
+        listed: usize,
+        totals: Totals,
+    ) -> Self {
+        let kept = || survivor.iter().chain(&all);
+        let longest = kept().filter(|segment| !segment.is_gap()).map(|segment| segment.duration).max();
         let totals = Totals { longest: longest.unwrap_or(0), ..totals };
-        Self { bytes: all.iter().map(|segment| segment.len()).sum(), all, listed, totals, ..self }
+        let bytes = kept().map(|segment| segment.len()).sum();
+        Self { survivor, bytes, all, listed, totals, ..self }
     }
 
     pub(super) fn all(&self) -> &[Arc<Segment>] {
         &self.all
+    }
+
+    /// The newest one with media, while only gaps are behind it and it has left them.
+    pub(super) fn survivor(&self) -> Option<&Arc<Segment>> {
+        self.survivor.as_ref()
     }
 
     /// Index of the first one that playlists list.
@@ -163,7 +178,8 @@ impl Segments {
         }
     }
 
-    /// A segment that has left the playlist stays for its own duration and that of the longest playlist that listed it. Spec: RFC 8216bis §6.2.2.
+    /// A segment that has left the playlist stays for its own duration and that of the longest playlist that listed it (RFC 8216bis §6.2.2). The newest one
+    /// with media stays however many gaps come: it is what an MPD lists then. It goes when the next one does, since all renditions show something newer by then.
     fn forget(&mut self) {
         let mut behind = 0;
         let unlisted = self.all.iter().take(self.listed).rev().take(self.retention.most);
@@ -173,12 +189,30 @@ impl Segments {
             !due
         });
         let gone = self.listed - kept.count();
-        self.bytes -= self.all.drain(..gone).map(|segment| segment.len()).sum::<usize>();
+        let mut newest = None;
+        for segment in self.all.drain(..gone) {
+            self.bytes -= segment.len();
+            newest = Some(segment).filter(|segment| !segment.is_gap()).or(newest);
+        }
         self.listed -= gone;
+        if newest.is_some() {
+            self.drop_survivor();
+            self.survivor = newest.filter(|_| self.all.iter().all(|segment| segment.is_gap()));
+            self.bytes += self.survivor.as_ref().map_or(0, |survivor| survivor.len());
+        }
+    }
+
+    fn drop_survivor(&mut self) -> bool {
+        let survivor = self.survivor.take();
+        self.bytes -= survivor.as_ref().map_or(0, |survivor| survivor.len());
+        survivor.is_some()
     }
 
     /// Forgets the oldest, listed or not. False where only the newest is left.
     pub(super) fn drop_oldest(&mut self) -> bool {
+        if self.drop_survivor() {
+            return true;
+        }
         if self.all.len() < 2 {
             return false;
         }

@@ -156,6 +156,7 @@ impl Show {
             rendition: self.rendition(line),
             segments: line.done.clone(),
             listed,
+            survivor: None,
             open,
             open_msn: self.next_msn.saturating_sub(1),
             next_part: self.next_msn,

@@ -115,7 +115,7 @@ impl Simulation {
             assert!(after.version > before.version && after.next_part == before.next_part);
             assert_eq!((after.open_msn, after.listed, after.waiting), (before.open_msn, before.listed, true));
             assert_eq!(hls_media::render(after, &[], false), hls_media::render(&before, &[], false));
-            for (old, new) in before.segments.iter().zip(&after.segments) {
+            for (old, new) in before.kept().zip(after.kept()) {
                 let bytes = |segment: &Segment| segment.slices().flatten().collect::<Vec<u8>>();
                 assert_eq!((bytes(old), &old.init), (bytes(new), &new.init));
             }
@@ -162,7 +162,7 @@ impl Simulation {
             self.windows.insert(window.rendition.id, window);
         }
         if catalog.as_ref().is_some_and(|catalog| catalog.ended) {
-            let kept = |window: &Arc<Window>| window.segments.iter().map(|segment| segment.len()).sum::<usize>();
+            let kept = |window: &Arc<Window>| window.kept().map(|segment| segment.len()).sum::<usize>();
             assert_eq!(bytes, self.windows.values().map(kept).sum::<usize>(), "bytes are counted as they come and go");
         }
         if let Some(catalog) = catalog {

@@ -67,6 +67,7 @@ pub(crate) fn window_of(rendition: &Arc<Rendition>, first: u64, segments: u64, p
         rendition: Arc::clone(rendition),
         segments: (first..open_msn).map(|msn| segment(rendition, msn, msn * parts, parts)).collect(),
         listed: 0,
+        survivor: None,
         open: (open > 0).then(|| segment(rendition, open_msn, open_msn * parts, open)),
         open_msn,
         next_part: open_msn * parts + open,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use dash_mpd_core as mpd;
 
 use super::render;
+use crate::media::codec::h264;
 use crate::media::{Format, Kind, RenditionId, Timescale};
 use crate::packager::Config;
 use crate::packager::testing::simulation::Simulation;
@@ -208,6 +209,94 @@ fn no_segment_of_a_period_begins_before_the_one_before_it_ends() {
                     published(&mut simulation, (0, 300, end + outage), (phase, step), look);
                 }
             }
+        }
+    }
+}
+
+/// Windows keep half a minute. A player that gets no MPD in an outage that is longer than that stops for good.
+#[test]
+fn an_mpd_lists_the_newest_media_however_long_nobody_publishes() {
+    for kinds in [&BOTH[..], &BOTH[..1], &BOTH[1..]] {
+        let mut simulation = Simulation::new(Config::default());
+        if let Format::H264(config) = &mut simulation.video.format {
+            // What comes back from a file is read from the record.
+            *config = h264::Config::parse(&config.record).expect("a record");
+        }
+        simulation.stream(40.0, (30, 1), 60, false, kinds);
+        simulation.outage(40_000_000, 20_000_000);
+        let mut last = None;
+        for at in (60..660).step_by(10) {
+            let mpd = parsed(&simulation);
+            let (end, count) = first_end(&mpd.periods[0]);
+            assert!(count == 1 && last.is_none_or(|last| last == end), "at {at} s: {count}, until {end}");
+            last = Some(end);
+            assert_what_is_listed_is_served(&mpd, &simulation);
+            let kept = simulation.windows.values().map(|window| window.kept().count()).max();
+            assert!(kept < Some(40), "{kept:?}");
+            simulation.passing(at * 1_000_000, 10_000_000);
+            if at == 300 {
+                simulation.restart();
+            }
+        }
+        // It stays until something newer can be shown, and goes with that.
+        let id = simulation.windows.values().next().map(|window| window.rendition.id).expect("a window");
+        let pushed = simulation.windows[&id].segments.last().map(|last| last.msn);
+        let mut n = 0;
+        published_again(&mut simulation, kinds, |simulation| {
+            n += 1;
+            let mpd = parsed(simulation);
+            assert!(!mpd.periods.is_empty(), "picture {n}");
+            assert_what_is_listed_is_served(&mpd, simulation);
+        });
+        let window = &simulation.windows[&id];
+        assert!(window.survivor.is_none() && pushed < window.segments.first().map(|first| first.msn));
+    }
+}
+
+/// Seventy seconds of what there was before.
+fn published_again(simulation: &mut Simulation, kinds: &[Kind], mut look: impl FnMut(&Simulation)) {
+    let scale = simulation.audio.timescale;
+    let ids: Vec<_> = kinds
+        .iter()
+        .map(|kind| {
+            (
+                *kind,
+                simulation.add(if *kind == Kind::Video { simulation.video.clone() } else { simulation.audio.clone() }),
+            )
+        })
+        .collect();
+    for n in 0..2_100 {
+        for (kind, id) in &ids {
+            match kind {
+                Kind::Video => simulation.push(*id, n * 3_000, n * 3_000, n % 60 == 0, 900, Timescale::NINETY_KHZ),
+                // Frames of 21.3 ms.
+                Kind::Audio => (n * 1_600 / 1_024..(n + 1) * 1_600 / 1_024).for_each(|frame| {
+                    simulation.push(*id, frame * 1_024, frame * 1_024, true, 300, scale);
+                }),
+            }
+        }
+        look(simulation);
+    }
+}
+
+fn assert_what_is_listed_is_served(mpd: &mpd::MPD, simulation: &Simulation) {
+    for set in mpd.periods.iter().flat_map(|period| &period.adaptations) {
+        for representation in &set.representations {
+            let id = representation.id.as_deref();
+            let window =
+                simulation.windows.values().find(|window| Some(window.rendition.id.to_string().as_str()) == id);
+            let window = window.expect("a window");
+            let template = representation.SegmentTemplate.as_ref().expect("a template");
+            let first = template.startNumber.expect("a number");
+            let list = &template.SegmentTimeline.as_ref().expect("a timeline").segments;
+            let count: i64 = list.iter().map(|s| s.r.unwrap_or(0) + 1).sum();
+            for msn in first..first + count.unsigned_abs() {
+                let held = window.segment(msn).is_some_and(|segment| !segment.is_gap());
+                assert!(held || msn >= window.open_msn, "{id:?} lists {msn}");
+            }
+            let init = template.initialization.as_ref().and_then(|name| name.split("init-").nth(1));
+            let number = init.and_then(|name| name.strip_suffix(".mp4")?.parse().ok()).expect("an init");
+            assert!(window.init(number).is_some(), "{id:?} has no init {number}");
         }
     }
 }

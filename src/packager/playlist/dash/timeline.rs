@@ -83,7 +83,7 @@ fn line<'a>(
     zero: WallTime,
 ) -> Line<'a> {
     let belongs = |msn: u64| msn >= share.first_msn && share.end_msn.is_none_or(|end| msn < end);
-    let whole = window.segments.iter().map(|segment| (segment, false));
+    let whole = window.survivor.iter().chain(&window.segments).map(|segment| (segment, false));
     let announced = window.open.iter().filter(|open| period.low_latency && open.announced.is_some());
     let held: Vec<(&Arc<Segment>, bool)> = whole
         .chain(announced.map(|open| (open, true)))
