@@ -1,6 +1,7 @@
 //! Rillcast: a live-streaming media server. What is where, and where to change what: `docs/ARCHITECTURE.md`.
 //!
-//! Without the feature `server` only the sans-IO cores are compiled: parsers, the RTMP session, the packager, routing.
+//! Without the feature `server` only the sans-IO cores are compiled: parsers, the RTMP session, the packager, routing; `keys` adds keys and
+//! tokens, with the files that hold them.
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 // What a peer sends must never panic us: outside tests nothing may unwrap, index or panic without saying why it cannot.
