@@ -106,7 +106,12 @@ pub enum What {
 #[track_caller]
 pub fn frames(input: &str, what: What, seconds: Option<u32>) -> Vec<Frame> {
     let mut command = Command::new("ffmpeg");
-    command.args(["-loglevel", "error", "-i", input]);
+    command.args(["-loglevel", "error"]);
+    if input.ends_with(".mpd") && !input.contains("://") {
+        // A file may name what lies elsewhere only where that is allowed.
+        command.args(["-protocol_whitelist", "file,http,tcp"]);
+    }
+    command.args(["-i", input]);
     match what {
         What::Pictures => command.args(["-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", "-1"]),
         What::AudioPackets => command.args(["-map", "0:a:0", "-c", "copy"]),
