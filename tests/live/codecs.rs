@@ -10,6 +10,7 @@ use super::common::media::{What, assert_run_of, frames, probe, text};
 use super::common::process::run;
 use super::common::publisher::Publisher;
 use super::common::server::Server;
+use super::fidelity::still_mpd;
 
 /// RTMP's clock has milliseconds.
 const RTMP_ROUNDING: Duration = Duration::from_millis(2);
@@ -44,9 +45,10 @@ fn assert_faithful(file: &Path, options: &[&str]) -> (Server, Publisher) {
     server.wait_live("show", 2);
     for (what, at_least) in [(What::Pictures, 90), (What::AudioPackets, 60)] {
         let original = frames(text(file), what, None);
-        for address in ["/live/show/index.m3u8", "/live/show/manifest.mpd"] {
+        let folder = tempfile::tempdir().expect("the temporary folder is writable");
+        for address in [server.url("/live/show/index.m3u8"), still_mpd(&server, &folder)] {
             println!("{}: {what:?} of {address}", file.display());
-            let seen = frames(&server.url(address), what, Some(WATCHED));
+            let seen = frames(&address, what, Some(WATCHED));
             assert_run_of(&seen, &original, at_least, RTMP_ROUNDING);
         }
     }

@@ -36,7 +36,7 @@ fn assert_faithful(source: Source) {
 
 /// What the MPD lists now, as a file. ffmpeg, which reckons in whole seconds where it is in an MPD that it has read again, skips a segment or takes one
 /// twice when it is late: one in four times on a busy machine, whatever serves it. Players that follow a live MPD are in `tests/players`.
-fn still_mpd(server: &Server, folder: &TempDir) -> String {
+pub fn still_mpd(server: &Server, folder: &TempDir) -> String {
     let live = server.get("/live/show/manifest.mpd").text();
     let (root, rest) = live.split_once("\n <Period").expect("an MPD with a Period");
     let root = root.replace("type=\"dynamic\"", "type=\"static\"");
