@@ -6,14 +6,12 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::common::keep;
-use super::common::media::{What, assert_run_of, frames, probe, text};
+use super::common::media::{What, frames, probe, text};
 use super::common::process::run;
 use super::common::publisher::Publisher;
 use super::common::server::Server;
-use super::fidelity::still_mpd;
+use super::fidelity::assert_arrives;
 
-/// RTMP's clock has milliseconds.
-const RTMP_ROUNDING: Duration = Duration::from_millis(2);
 const LIMIT: Duration = Duration::from_secs(120);
 const WATCHED: u32 = 6;
 
@@ -45,12 +43,8 @@ fn assert_faithful(file: &Path, options: &[&str]) -> (Server, Publisher) {
     server.wait_live("show", 2);
     for (what, at_least) in [(What::Pictures, 90), (What::AudioPackets, 60)] {
         let original = frames(text(file), what, None);
-        let folder = tempfile::tempdir().expect("the temporary folder is writable");
-        for address in [server.url("/live/show/index.m3u8"), still_mpd(&server, &folder)] {
-            println!("{}: {what:?} of {address}", file.display());
-            let seen = frames(&address, what, Some(WATCHED));
-            assert_run_of(&seen, &original, at_least, RTMP_ROUNDING);
-        }
+        println!("{}", file.display());
+        assert_arrives(&server, what, WATCHED, &original, at_least);
     }
     (server, publisher)
 }

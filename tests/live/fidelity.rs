@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::common::media::{Source, What, assert_run_of, frames, text};
+use tempfile::TempDir;
+
+use super::common::media::{Frame, Source, What, assert_run_of, frames, text};
 use super::common::publisher::Publisher;
 use super::common::server::Server;
-use tempfile::TempDir;
 
 /// RTMP's clock has milliseconds: a picture can stand one off on the way in, and its neighbour one the other way.
 const RTMP_ROUNDING: Duration = Duration::from_millis(2);
@@ -24,19 +25,26 @@ fn assert_faithful(source: Source) {
         // Half of what is watched is asked for: ffmpeg counts its seconds from the stream's first packet, audio or video.
         let rate = if what == What::Pictures { source.fps.0 / source.fps.1 } else { 46 };
         let at_least = (rate * WATCHED / 2) as usize;
-        for still in [false, true] {
-            println!("{source:?}: {what:?} of {}", if still { "DASH" } else { "HLS" });
-            let folder = tempfile::tempdir().expect("the temporary folder is writable");
-            let address = if still { still_mpd(&server, &folder) } else { server.url("/live/show/index.m3u8") };
-            let seen = frames(&address, what, Some(WATCHED));
-            assert_run_of(&seen, &original, at_least, RTMP_ROUNDING);
-        }
+        println!("{source:?}");
+        assert_arrives(&server, what, WATCHED, &original, at_least);
     }
+}
+
+/// What ffmpeg reads of `seconds` of `live/show`, over HLS and then over DASH, is an unbroken run of `original`.
+#[track_caller]
+pub fn assert_arrives(server: &Server, what: What, seconds: u32, original: &[Frame], at_least: usize) {
+    println!("{what:?} of HLS");
+    let seen = frames(&server.url("/live/show/index.m3u8"), what, Some(seconds));
+    assert_run_of(&seen, original, at_least, RTMP_ROUNDING);
+    println!("{what:?} of DASH");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
+    let seen = frames(&still_mpd(server, &folder), what, Some(seconds));
+    assert_run_of(&seen, original, at_least, RTMP_ROUNDING);
 }
 
 /// What the MPD lists now, as a file. ffmpeg, which reckons in whole seconds where it is in an MPD that it has read again, skips a segment or takes one
 /// twice when it is late: one in four times on a busy machine, whatever serves it. Players that follow a live MPD are in `tests/players`.
-pub fn still_mpd(server: &Server, folder: &TempDir) -> String {
+fn still_mpd(server: &Server, folder: &TempDir) -> String {
     let live = server.get("/live/show/manifest.mpd").text();
     let (root, rest) = live.split_once("\n <Period").expect("an MPD with a Period");
     let root = root.replace("type=\"dynamic\"", "type=\"static\"");
