@@ -185,7 +185,7 @@ impl Presentation {
     pub(super) fn note_where_it_began(&mut self, index: usize, before: u64) {
         let Some(entry) = self.tracks.get(index) else { return };
         let (id, segmenter) = (entry.segmenter.rendition().id, &entry.segmenter);
-        let Some(periods) = &mut self.periods else { return };
+        let Some(periods) = self.periods.as_mut().filter(|_| segmenter.open_msn() > before) else { return };
         for cut in self.cuts.iter().filter(|cut| cut.msn > before) {
             if let (Some(announced), Some(begins)) = (cut.announced(id), segmenter.begins(cut.msn)) {
                 periods.follower_begins(id, announced, begins);
