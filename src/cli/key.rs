@@ -9,9 +9,8 @@ use humantime_serde::re::humantime;
 use crate::config::Config;
 use crate::control::keys::{Conditions, Key as Stored, KeyStore, Revoked};
 use crate::control::pattern::{IpRange, StreamPattern};
-use crate::media::Takeover;
 use crate::media::wall_clock::now;
-use crate::media::{Limits, WallTime};
+use crate::media::{Limits, Takeover, WallTime};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Key {

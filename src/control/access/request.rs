@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 
 use super::quota::Lease;
 use crate::control::token::TokenError;
-use crate::media::Takeover;
-use crate::media::{Limits, StreamName};
+use crate::media::{Limits, StreamName, Takeover};
 
 /// A peer wants to publish.
 #[derive(Clone, Copy)]

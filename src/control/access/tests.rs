@@ -9,9 +9,8 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::control::keys::Conditions;
-use crate::media::Limits;
-use crate::media::Takeover;
 use crate::media::wall_clock::now;
+use crate::media::{Limits, Takeover};
 
 struct House {
     access: Arc<Access>,

@@ -6,8 +6,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::control::file::Contents;
 use crate::control::pattern::{IpRange, StreamPattern};
-use crate::media::Takeover;
-use crate::media::{Limits, WallTime};
+use crate::media::{Limits, Takeover, WallTime};
 
 /// Version of the file's layout. What it lacks has its default, so that files of before stay readable.
 const VERSION: u32 = 1;

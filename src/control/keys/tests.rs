@@ -5,8 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use super::*;
-use crate::media::Limits;
-use crate::media::Takeover;
+use crate::media::{Limits, Takeover};
 
 const NOW: WallTime = WallTime::from_micros(0);
 

@@ -31,6 +31,12 @@ async fn get(edge: &Arc<Edge>, path: &str) -> Response<Body> {
     ask(edge, Method::GET, path, &[]).await
 }
 
+/// A request that waits meanwhile.
+fn held(edge: &Arc<Edge>, path: &str) -> tokio::task::JoinHandle<Response<Body>> {
+    let (edge, path) = (Arc::clone(edge), path.to_owned());
+    tokio::spawn(async move { get(&edge, &path).await })
+}
+
 async fn body(response: Response<Body>) -> Bytes {
     response.into_body().collect().await.expect("a whole body").to_bytes()
 }
@@ -191,10 +197,7 @@ async fn only_reading_is_allowed_and_preflights_are_answered() {
 async fn a_blocked_playlist_is_released_by_the_part_it_waits_for() {
     let fixture = testing::fixture();
     let edge = edge(&fixture, Config::default());
-    let held = tokio::spawn({
-        let edge = Arc::clone(&edge);
-        async move { get(&edge, &format!("{BASE}/index.m3u8?_HLS_msn=7&_HLS_part=2")).await }
-    });
+    let held = held(&edge, &format!("{BASE}/index.m3u8?_HLS_msn=7&_HLS_part=2"));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!held.is_finished());
     assert_eq!(edge.metrics.waiting.get(), 1);
@@ -209,15 +212,12 @@ async fn a_blocked_playlist_is_released_by_the_part_it_waits_for() {
 async fn a_blocked_playlist_is_released_by_the_end() {
     let fixture = testing::fixture();
     let edge = edge(&fixture, Config::default());
-    let held = tokio::spawn({
-        let edge = Arc::clone(&edge);
-        async move { get(&edge, &format!("{BASE}/index.m3u8?_HLS_msn=8")).await.status() }
-    });
+    let held = held(&edge, &format!("{BASE}/index.m3u8?_HLS_msn=8"));
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut last = testing::window_of(&fixture.rendition, 4, 4, 3, 0);
     last.ended = true;
     fixture.window.send_replace(Arc::new(last));
-    assert_eq!(held.await.expect("no panic"), StatusCode::OK);
+    assert_eq!(held.await.expect("no panic").status(), StatusCode::OK);
 }
 
 #[tokio::test(start_paused = true)]
@@ -241,14 +241,11 @@ async fn three_target_durations_are_the_longest_wait() {
 async fn a_hinted_part_is_held_until_all_of_it_is_there() {
     let fixture = testing::fixture();
     let edge = edge(&fixture, Config::default());
-    let held = tokio::spawn({
-        let edge = Arc::clone(&edge);
-        async move { body(get(&edge, &format!("{BASE}/p23.m4s")).await).await }
-    });
+    let held = held(&edge, &format!("{BASE}/p23.m4s"));
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!held.is_finished());
     fixture.window.send_replace(Arc::new(testing::window_of(&fixture.rendition, 4, 4, 3, 0)));
-    assert_eq!(held.await.expect("no panic"), "head-23.payload-23;");
+    assert_eq!(body(held.await.expect("no panic")).await, "head-23.payload-23;");
 }
 
 #[tokio::test(start_paused = true)]
@@ -300,10 +297,7 @@ async fn who_waits_for_a_segment_when_the_server_stops_may_come_again() {
     for is_put_down_first in [false, true] {
         let fixture = testing::fixture();
         let edge = edge(&fixture, Config::default());
-        let held = tokio::spawn({
-            let edge = Arc::clone(&edge);
-            async move { get(&edge, &format!("{BASE}/s8.m4s")).await }
-        });
+        let held = held(&edge, &format!("{BASE}/s8.m4s"));
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(!held.is_finished());
         edge.stop.cancel();

@@ -4,8 +4,7 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
-use crate::media::Limits;
-use crate::media::Takeover;
+use crate::media::{Limits, Takeover};
 
 /// Most of an answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
