@@ -25,6 +25,7 @@ const CHATTER_BYTES_PER_REQUEST: u64 = 32 * 1024;
 const PAYLOAD_PER_CHATTER: u64 = 8;
 /// Idle for so long, a connection is closed where its place is needed by others.
 const IDLE_UNDER_PRESSURE: Duration = Duration::from_secs(2);
+
 /// What a look at a connection says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {

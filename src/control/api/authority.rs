@@ -17,7 +17,6 @@ use axum::http::uri::Authority;
 use axum::http::{StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-
 use tokio::task::JoinError;
 
 use super::{Context, Problem};

@@ -32,7 +32,7 @@ pub struct Progress {
     pub done: bool,
 }
 
-/// The server's side of one handshake. Holds at most one of the peer's packets.
+/// The server's side of one handshake. Keeps at most one of C1 and C2.
 pub struct Handshake {
     exchange: Exchange,
     received: usize,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   bytes ─► handshake, chunk ─┬─ audio, video ─────────────────────────────► intake ─► Event::Track, Event::Unit
-//!                              └─ rate ─► bodies ─► message ─┬─ commands ─► state, Event::PublishRequested, …
+//!                              └─ bodies ─► rate ─► message ─┬─ commands ─► state, Event::PublishRequested, …
 //!                                                            │     └─► outbox ─► bytes
 //!                                                            └─ aggregates ─► intake
 //! ```

@@ -27,6 +27,7 @@ use super::PublishRequest;
 const MAX_CONCURRENT: usize = 32;
 /// Answers that are remembered at a time.
 const MAX_CACHED: usize = 10_000;
+
 /// What is asked. Field names are part of the contract with operators' servers.
 #[derive(Debug, Serialize)]
 struct Question<'a> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::ingest::rtmp::connect::Connect;
 use crate::ingest::rtmp::handshake::Handshake;
 
-/// Three packets of 1.5 KB. Whoever needs longer sends a byte a second to hold a connection.
+/// C0, C1 and C2: 3 KB. Whoever needs longer sends a byte a second to hold a connection.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// From the handshake to `publish`, all in all: five round trips. Encoders need less than two seconds over a satellite.
 pub const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
@@ -14,6 +14,8 @@ pub const DECISION_DEADLINE: Duration = Duration::from_secs(10);
 /// Without a complete message from a publisher. Encoders that lost their network are gone for good by then, as far as viewers care.
 pub const IDLE_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Where one connection stands.
+///
 /// ```text
 ///              C0, C1, C2           connect            publish              accept
 ///  Handshaking ──────────► Connecting ────► Connected ────────► Deciding ──────────► Publishing
