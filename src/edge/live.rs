@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use tokio::sync::watch;
 
 use super::activity::WaitedFor;
-use super::blocking::{self, Answer};
+use super::blocking::{self, Decision};
 use super::body::Body;
 use super::handler::{Asked, Edge, not_found};
 use super::metrics::Gauged;
@@ -137,12 +137,12 @@ impl Edge {
         };
         self.count_viewer(&stream, window.rendition.id, &asked);
         match blocking::decide(&window, &directives) {
-            Answer::Now => playlist_of(&stream, &window, directives, &asked.headers).into(),
-            Answer::BadRequest(rule) => bad(rule).into(),
+            Decision::Now => playlist_of(&stream, &window, directives, &asked.headers).into(),
+            Decision::BadRequest(rule) => bad(rule).into(),
             // A cache that kept this would refuse those who ask when it is time.
-            Answer::TooEarly(rule) => respond::problem(StatusCode::BAD_REQUEST, Caching::NoStore, rule).into(),
-            Answer::Wait => {
-                let listed = move |window: &Window| blocking::decide(window, &directives) == Answer::Now;
+            Decision::TooEarly(rule) => respond::problem(StatusCode::BAD_REQUEST, Caching::NoStore, rule).into(),
+            Decision::Wait => {
+                let listed = move |window: &Window| blocking::decide(window, &directives) == Decision::Now;
                 self.later(cell, asked, target, listed, move |window, _, headers| match window {
                     Ok(window) => playlist_of(&stream, window, directives, headers),
                     Err(unmet) => unmet.response(),

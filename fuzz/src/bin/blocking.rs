@@ -1,7 +1,7 @@
 //! Blocking decisions over windows of a real show: what waits is answered once its part is there.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use rillcast::edge::blocking::{Answer, decide};
+use rillcast::edge::blocking::{Decision, decide};
 use rillcast::edge::route::Directives;
 use rillcast_fuzz::Choices;
 use rillcast_fuzz::show::{Show, config};
@@ -21,13 +21,13 @@ fuzz_target!(|data: &[u8]| {
         let part = [None, Some(asked.below(12) as u64)][asked.below(2)];
         let directives = Directives { msn: Some(msn), part, skip: false };
         let (first, second) = (decide(before, &directives), decide(after, &directives));
-        if first == Answer::Now {
-            assert_eq!(second, Answer::Now, "{directives:?}");
-        } else if first == Answer::Wait {
+        if first == Decision::Now {
+            assert_eq!(second, Decision::Now, "{directives:?}");
+        } else if first == Decision::Wait {
             let listed = after.segment(msn).map_or(0, |segment| segment.parts.len() as u64);
             let there = after.is_complete(msn) || after.ended;
             if part.map_or(there, |part| part < listed) || after.open_msn > msn + 1 || after.ended {
-                assert_eq!(second, Answer::Now, "{directives:?}");
+                assert_eq!(second, Decision::Now, "{directives:?}");
             }
         }
     }
@@ -37,16 +37,16 @@ fuzz_target!(|data: &[u8]| {
             let msn = [None, Some(near), Some(asked.long())][asked.below(3)];
             let part = [None, Some(u64::from(asked.byte()))][asked.below(2)];
             let directives = Directives { msn, part, skip: false };
-            let answer = decide(window, &directives);
-            match (answer, msn) {
-                (Answer::Wait, Some(msn)) => {
+            let decision = decide(window, &directives);
+            match (decision, msn) {
+                (Decision::Wait, Some(msn)) => {
                     assert!(!window.ended && msn <= window.open_msn + 1 && !window.is_complete(msn) || part.is_some());
                 }
-                (Answer::Wait, None) => panic!("nothing was asked for"),
-                (Answer::Now, Some(msn)) if !window.ended => assert!(msn <= window.open_msn),
+                (Decision::Wait, None) => panic!("nothing was asked for"),
+                (Decision::Now, Some(msn)) if !window.ended => assert!(msn <= window.open_msn),
                 _ => {}
             }
-            assert!(!window.ended || answer == Answer::Now);
+            assert!(!window.ended || decision == Decision::Now);
         }
     }
 });
