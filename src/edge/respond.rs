@@ -148,7 +148,7 @@ pub(crate) fn text(
     let gzip = negotiate::accepts_gzip(headers);
     let etag = etag(gzip);
     if negotiate::is_unmet(headers, &etag) {
-        return unmet();
+        return precondition_failed();
     }
     if negotiate::is_cached(headers, &etag) {
         return not_modified(template.headers(caching, etag));
@@ -169,7 +169,7 @@ pub(crate) fn media(
     slices: impl Iterator<Item = Bytes>,
 ) -> Response<Body> {
     if negotiate::is_unmet(headers, &etag) {
-        return unmet();
+        return precondition_failed();
     }
     if negotiate::is_cached(headers, &etag) {
         return not_modified(template.headers(Caching::Immutable, etag));
@@ -194,7 +194,7 @@ pub(crate) fn media(
 /// Media in the making: of unknown length, so without ranges.
 pub(crate) fn growing(headers: &HeaderMap, template: &Template, etag: Bytes, body: Body) -> Response<Body> {
     if negotiate::is_unmet(headers, &etag) {
-        return unmet();
+        return precondition_failed();
     }
     let mut headers = template.headers(Caching::Immutable, etag);
     headers.remove(header::ACCEPT_RANGES);
@@ -202,7 +202,7 @@ pub(crate) fn growing(headers: &HeaderMap, template: &Template, etag: Bytes, bod
 }
 
 /// What there is is not what the client wants to read more of. Spec: RFC 9110 §13.1.1.
-fn unmet() -> Response<Body> {
+fn precondition_failed() -> Response<Body> {
     problem(
         StatusCode::PRECONDITION_FAILED,
         Caching::NoStore,
