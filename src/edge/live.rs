@@ -43,8 +43,6 @@ const BLOCKING_PLAYLIST: u32 = 6;
 const REFUSED: u32 = 4;
 /// How long what changes with every part is kept, seconds: a plain playlist, an MPD.
 const NEWEST: Caching = Caching::Seconds(1);
-/// When to ask again for what is not there yet, seconds.
-const RETRY: u64 = 1;
 
 /// Why a wait ended without what was waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,17 +62,15 @@ impl Unmet {
         match self {
             Self::TooLong => respond::retry(
                 StatusCode::SERVICE_UNAVAILABLE,
-                RETRY,
                 "what was asked for did not come within three target durations (RFC 8216bis 6.2.5.2)",
             ),
-            Self::Gone => respond::retry(StatusCode::SERVICE_UNAVAILABLE, RETRY, "the stream went away"),
-            Self::Stopping => respond::retry(StatusCode::SERVICE_UNAVAILABLE, RETRY, "the server is stopping"),
+            Self::Gone => respond::retry(StatusCode::SERVICE_UNAVAILABLE, "the stream went away"),
+            Self::Stopping => respond::retry(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"),
             Self::Full(Full::All) => {
-                respond::retry(StatusCode::SERVICE_UNAVAILABLE, RETRY, "edge.max_waiting requests wait already")
+                respond::retry(StatusCode::SERVICE_UNAVAILABLE, "edge.max_waiting requests wait already")
             }
             Self::Full(Full::Peer) => respond::retry(
                 StatusCode::TOO_MANY_REQUESTS,
-                RETRY,
                 "edge.max_waiting_per_ip requests of this address wait already",
             ),
         }
@@ -88,7 +84,6 @@ impl Edge {
         let Some(first) = catalog.renditions.first() else {
             return respond::retry(
                 StatusCode::NOT_FOUND,
-                RETRY,
                 "the stream has begun, but its first segment is not measured yet",
             );
         };
@@ -103,11 +98,7 @@ impl Edge {
     pub(super) fn mpd(&self, stream: &Stream, asked: &Asked) -> Response<Body> {
         let catalog = Arc::clone(&stream.catalog().borrow());
         if catalog.periods.is_empty() {
-            return respond::retry(
-                StatusCode::NOT_FOUND,
-                RETRY,
-                "the stream has begun, but DASH cannot be offered yet",
-            );
+            return respond::retry(StatusCode::NOT_FOUND, "the stream has begun, but DASH cannot be offered yet");
         }
         self.viewers.seen(asked.viewer, stream.name(), Instant::now());
         let windows = stream.windows();
@@ -115,7 +106,7 @@ impl Edge {
         let etag = |gzip| respond::etag(format_args!("{}", mpd.etag), gzip);
         let render = || dash::render(&catalog, &windows);
         if mpd.text.plain(render).is_empty() {
-            return respond::retry(StatusCode::NOT_FOUND, RETRY, "there is nothing to play over DASH yet");
+            return respond::retry(StatusCode::NOT_FOUND, "there is nothing to play over DASH yet");
         }
         respond::text(&asked.headers, &MPD, NEWEST, etag, |gzip| mpd.text.coded(gzip, render))
     }

@@ -42,6 +42,9 @@ const USUAL_HEADERS: usize = 12;
 /// How long a redirection is kept: the next version may have something at the place.
 const REDIRECT_SECONDS: u64 = 3600;
 
+/// When to ask again for what is not there yet, seconds.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
 /// How long an answer may be kept. Spec: ARCHITECTURE §5; RFC 8216bis Appendix B.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Caching {
@@ -242,10 +245,10 @@ pub(crate) fn problem(status: StatusCode, caching: Caching, rule: &str) -> Respo
     response
 }
 
-/// The same, worth asking again in `seconds`.
-pub(crate) fn retry(status: StatusCode, seconds: u64, rule: &str) -> Response<Body> {
+/// The same of what may be there in a moment: worth asking again.
+pub(crate) fn retry(status: StatusCode, rule: &str) -> Response<Body> {
     let mut response = problem(status, Caching::NoStore, rule);
-    set(response.headers_mut(), header::RETRY_AFTER, &seconds.to_string());
+    response.headers_mut().insert(header::RETRY_AFTER, RETRY_SECONDS);
     response
 }
 
