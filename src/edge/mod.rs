@@ -10,7 +10,7 @@
 //!     executor                        where requests of HTTP/2 are answered
 //!        │ request
 //!        ▼
-//!   handler ── route (pure) ──► live ── blocking (pure) ──► window, catalog of the packager
+//!   handler ── route (pure) ──► live ── blocking (pure) ── hold ──► window, catalog of the packager
 //!        │                       └── mpd: rendered once ── tail: a segment while it is made
 //!        ├──► access: who may watch       viewers: an estimate
 //!        ├──► pages (embedded)
@@ -49,6 +49,8 @@ mod executor;
 mod gather;
 #[cfg(feature = "server")]
 pub mod handler;
+#[cfg(feature = "server")]
+mod hold;
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "server")]

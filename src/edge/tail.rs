@@ -11,12 +11,10 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::Frame;
-use tokio::sync::watch;
 
 use super::body::BoxError;
+use super::hold::Cell;
 use crate::packager::Window;
-
-type Cell = watch::Receiver<Arc<Window>>;
 
 /// Follows segment `msn` of a window cell. Holds no part longer than until it is handed on.
 pub(crate) struct Tail {
@@ -105,6 +103,7 @@ impl fmt::Debug for Tail {
 #[cfg(test)]
 mod tests {
     use http_body::Body as _;
+    use tokio::sync::watch;
 
     use super::*;
     use crate::packager::testing;
