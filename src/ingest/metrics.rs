@@ -53,6 +53,23 @@ struct Refused {
     throttle: Throttle,
 }
 
+/// One more on a gauge, and one less when dropped, however the task ends.
+#[derive(Debug)]
+pub(crate) struct Gauged(IntGauge);
+
+impl Gauged {
+    pub(crate) fn one(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Gauged {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl Metrics {
     /// Makes and registers them.
     ///
@@ -99,9 +116,9 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// The gauges that a publisher over `protocol` counts in; it comes from a fixed set.
-    pub fn publishing(&self, protocol: &'static str) -> [IntGauge; 2] {
-        [self.publishers.clone(), self.by_protocol.with_label_values(&[protocol])]
+    /// Counts a publisher over `protocol`, one of a fixed set, for as long as what is returned is kept.
+    pub(crate) fn publishing(&self, protocol: &'static str) -> [Gauged; 2] {
+        [Gauged::one(&self.publishers), Gauged::one(&self.by_protocol.with_label_values(&[protocol]))]
     }
 
     /// How many streams are in good, fair and poor health.

@@ -15,7 +15,7 @@ use tracing::Instrument as _;
 
 use self::connection::Connection;
 use crate::ingest::config;
-use crate::ingest::metrics::Metrics;
+use crate::ingest::metrics::{Gauged, Metrics};
 use crate::ingest::publish::Authorise;
 use crate::ingest::report::Board;
 use crate::media::peer::{Full, Places};
@@ -89,7 +89,7 @@ pub async fn serve(listener: TcpListener, context: Context, shutdown: Cancellati
         let span = tracing::info_span!("rtmp", connection = number, %peer);
         let (context, shutdown) = (context.clone(), shutdown.clone());
         let task = async move {
-            let _counted = Counted::one(context.metrics.rtmp_connections.clone());
+            let _counted = Gauged::one(&context.metrics.rtmp_connections);
             Connection::new(stream, peer, context, shutdown).run().await;
             drop(place);
         };
@@ -128,22 +128,6 @@ async fn pause_after(error: &io::Error, metrics: &Metrics, shutdown: &Cancellati
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = tokio::time::sleep(ACCEPT_PAUSE) => {}
-    }
-}
-
-/// One more on a gauge, and one less when dropped, however the task ends.
-struct Counted(prometheus::IntGauge);
-
-impl Counted {
-    fn one(gauge: prometheus::IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{Context, Counted};
+use super::Context;
 use crate::ingest::limits::Guard;
+use crate::ingest::metrics::Gauged;
 use crate::ingest::publish::{Lease, PublishRequest, Refusal, RefusalKind};
 use crate::ingest::report::Reporter;
 use crate::media::wall_clock::now;
@@ -24,7 +25,7 @@ pub(super) struct Publishing {
     /// Its place among the credential's publishers, given back by being dropped.
     _lease: Option<Lease>,
     /// It counts in the gauges of publishers for as long.
-    _counted: [Counted; 2],
+    _counted: [Gauged; 2],
 }
 
 impl Publishing {
@@ -63,7 +64,7 @@ impl Publishing {
             Some(used) => used.again(grant.limits),
             None => Guard::new(grant.limits, Instant::now()),
         };
-        let counted = context.metrics.publishing(request.protocol).map(Counted::one);
+        let counted = context.metrics.publishing(request.protocol);
         let _lease = grant.lease;
         Ok(Self { publisher, report, video: None, audio: None, guard, _lease, _counted: counted })
     }
