@@ -71,17 +71,17 @@ pub(super) struct Connection<S> {
     /// It has published.
     was_let_in: bool,
     /// When the bytes came that are being handled.
-    received: Received,
+    arrival: Arrival,
 }
 
 /// One moment by both clocks.
 #[derive(Clone, Copy)]
-struct Received {
+struct Arrival {
     at: Instant,
     date: WallTime,
 }
 
-impl Received {
+impl Arrival {
     fn now() -> Self {
         Self { at: Instant::now(), date: wall_clock::now() }
     }
@@ -89,8 +89,8 @@ impl Received {
 
 impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
     pub(super) fn new(stream: S, peer: SocketAddr, context: Arc<Context>, shutdown: CancellationToken) -> Self {
-        let received = Received::now();
-        let session = Session::new(received.at, peer);
+        let arrival = Arrival::now();
+        let session = Session::new(arrival.at, peer);
         let (input, low_water) = (BytesMut::new(), LowWater::default());
         Self {
             stream,
@@ -104,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
             used: None,
             stream_name: None,
             was_let_in: false,
-            received,
+            arrival,
         }
     }
 
@@ -148,7 +148,7 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
             self.low_water.silence();
         }
         self.low_water.apply(&self.stream);
-        let deadline = self.low_water.patience(self.received.at).map_or(deadline, |patience| patience.min(deadline));
+        let deadline = self.low_water.patience(self.arrival.at).map_or(deadline, |patience| patience.min(deadline));
         let (read_bytes, min_room) = match self.publishing {
             Some(_) => (READ_BYTES, MIN_ROOM),
             None => (STRANGER_READ_BYTES, STRANGER_MIN_ROOM),
@@ -156,7 +156,7 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
         if self.input.capacity() - self.input.len() < min_room {
             self.input.reserve(read_bytes);
         }
-        let received = tokio::select! {
+        let count = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => {
                 let words = "the server is shutting down; publish again in a moment";
@@ -178,18 +178,18 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
                 return Ok(());
             }
         };
-        self.context.metrics.bytes.inc_by(received as u64);
-        self.received = Received::now();
-        let within = self.publishing.as_mut().map_or(Ok(()), |it| it.guard.received(self.received.at, received as u64));
+        self.context.metrics.bytes.inc_by(count as u64);
+        self.arrival = Arrival::now();
+        let within = self.publishing.as_mut().map_or(Ok(()), |it| it.guard.received(self.arrival.at, count as u64));
         if let Err(exceeded) = within {
             return self.send_away(exceeded.to_string());
         }
-        let result = self.session.receive(self.received.at, &mut self.input);
+        let result = self.session.receive(self.arrival.at, &mut self.input);
         if result.is_err() {
             // What came before the mistake is good.
             self.handle_events().await?;
         }
-        if received >= TURN_BYTES {
+        if count >= TURN_BYTES {
             tokio::task::yield_now().await;
         }
         Ok(result?)
@@ -208,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
                     }
                 }
                 Event::Unit(kind, unit) => {
-                    let Received { at, date } = self.received;
+                    let Arrival { at, date } = self.arrival;
                     if kind == Kind::Video {
                         self.low_water.picture(unit.data.len());
                     }
@@ -256,7 +256,7 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
         let repairs = self.session.take_repairs();
         self.context.metrics.add_repairs(&repairs);
         if let Some(publishing) = &self.publishing {
-            publishing.report.repaired(&repairs, self.received.at);
+            publishing.report.repaired(&repairs, self.arrival.at);
         }
         Ok(())
     }
@@ -272,8 +272,8 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
                 self.session.accept(Instant::now())?;
                 tracing::info!(stream = self.stream_name.as_deref(), %epoch, "publishing");
                 // What the peer sent behind its request.
-                self.received = Received::now();
-                self.session.receive(self.received.at, &mut self.input)?;
+                self.arrival = Arrival::now();
+                self.session.receive(self.arrival.at, &mut self.input)?;
             }
             Ok(Err(refusal)) => self.session.reject(Instant::now(), refusal)?,
             Err(_) => {
