@@ -16,7 +16,7 @@ use crate::ingest::limits::Guard;
 use crate::ingest::publish::{PublishRequest, Refusal, RefusalKind};
 use crate::ingest::rtmp::session::{self, DECISION_DEADLINE, Event, Session};
 use crate::media::wall_clock;
-use crate::media::{Kind, WallTime};
+use crate::media::{AccessUnit, Kind, Track, WallTime};
 
 /// One read: 12 ms of a 40 Mbit/s publisher.
 const READ_BYTES: usize = 64 * 1024;
@@ -116,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
         };
         // The stream ends now, not after the last words were read.
         let was_publishing = self.publishing.take().is_some();
-        self.context.metrics.add_repairs(&self.session.take_repairs());
+        self.count_repairs();
         let stream = self.stream_name.as_deref();
         match end {
             End::Peer if was_publishing => tracing::info!(stream, "the publisher closed the connection without a word"),
@@ -149,13 +149,7 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
         }
         self.low_water.apply(&self.stream);
         let deadline = self.low_water.patience(self.arrival.at).map_or(deadline, |patience| patience.min(deadline));
-        let (read_bytes, min_room) = match self.publishing {
-            Some(_) => (READ_BYTES, MIN_ROOM),
-            None => (STRANGER_READ_BYTES, STRANGER_MIN_ROOM),
-        };
-        if self.input.capacity() - self.input.len() < min_room {
-            self.input.reserve(read_bytes);
-        }
+        self.make_room();
         let count = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => {
@@ -178,6 +172,22 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
                 return Ok(());
             }
         };
+        self.take_in(count).await
+    }
+
+    /// Makes room for the next read: less of it for a peer that has not been let in.
+    fn make_room(&mut self) {
+        let (read_bytes, min_room) = match self.publishing {
+            Some(_) => (READ_BYTES, MIN_ROOM),
+            None => (STRANGER_READ_BYTES, STRANGER_MIN_ROOM),
+        };
+        if self.input.capacity() - self.input.len() < min_room {
+            self.input.reserve(read_bytes);
+        }
+    }
+
+    /// Gives the session the `count` bytes that were just read, and what stood before them.
+    async fn take_in(&mut self, count: usize) -> Result<(), End> {
         self.context.metrics.bytes.inc_by(count as u64);
         self.arrival = Arrival::now();
         let within = self.publishing.as_mut().map_or(Ok(()), |it| it.guard.received(self.arrival.at, count as u64));
@@ -200,25 +210,9 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
         while let Some(event) = self.session.poll_event() {
             match event {
                 Event::PublishRequested(request) => self.decide(request).await?,
-                Event::Track(track) => {
-                    tracing::info!(stream = self.stream_name.as_deref(), codec = track.format.codec_string(), "track");
-                    let result = self.publishing.as_mut().map_or(Ok(()), |publishing| publishing.set_track(track));
-                    if let Err(words) = result {
-                        self.send_away(words)?;
-                    }
-                }
+                Event::Track(track) => self.set_track(track)?,
                 Event::Unit(kind, unit) => {
-                    let Arrival { at, date } = self.arrival;
-                    if kind == Kind::Video {
-                        self.low_water.picture(unit.data.len());
-                    }
-                    let result = self.publishing.as_mut().map_or(Ok(()), |publishing| {
-                        publishing.report.unit(kind, &unit, at);
-                        publishing.writer(kind).as_mut().map_or(Ok(()), |writer| writer.write(unit, date))
-                    });
-                    if let Err(error) = result {
-                        self.send_away(error.to_string())?;
-                    }
+                    self.write(kind, unit)?;
                     units += 1;
                     if units % TURN_UNITS == 0 {
                         tokio::task::yield_now().await;
@@ -229,36 +223,63 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send> Connection<S> {
                         publishing.report.announce(announced);
                     }
                 }
-                Event::TrackRefused(kind, why) => {
-                    if let Some(publishing) = &self.publishing {
-                        publishing.report.refused(kind, &why);
-                    }
-                    let (stream, reason) = (self.stream_name.as_deref(), "track");
-                    if let Some(silent) = self.context.metrics.refuse(reason) {
-                        tracing::info!(stream, ?kind, reason, silent, "track refused: {why}");
-                    }
-                }
+                Event::TrackRefused(kind, why) => self.tell_refused(kind, &why),
                 Event::Unpublished => {
                     self.used = self.publishing.take().map(|publishing| publishing.guard);
                     tracing::info!(stream = self.stream_name.as_deref(), "publishing ended");
                 }
                 Event::Closed(refusal) => {
                     self.publishing = None;
-                    let (stream, reason) = (self.stream_name.as_deref(), refusal.kind.label());
-                    // Of whoever was let in every end is told, of others one a second.
-                    let silent = self.context.metrics.refuse(reason);
-                    if self.was_let_in || silent.is_some() {
-                        tracing::info!(stream, reason, silent, detail = refusal.detail, "closed: {refusal}");
-                    }
+                    self.tell_closed(&refusal);
                 }
             }
         }
+        self.count_repairs();
+        Ok(())
+    }
+
+    fn set_track(&mut self, track: Track) -> Result<(), End> {
+        tracing::info!(stream = self.stream_name.as_deref(), codec = track.format.codec_string(), "track");
+        let Some(publishing) = &mut self.publishing else { return Ok(()) };
+        publishing.set_track(track).or_else(|words| self.send_away(words))
+    }
+
+    fn write(&mut self, kind: Kind, unit: AccessUnit) -> Result<(), End> {
+        if kind == Kind::Video {
+            self.low_water.picture(unit.data.len());
+        }
+        let Some(publishing) = &mut self.publishing else { return Ok(()) };
+        publishing.report.unit(kind, &unit, self.arrival.at);
+        let Some(writer) = publishing.writer(kind) else { return Ok(()) };
+        writer.write(unit, self.arrival.date).or_else(|error| self.send_away(error.to_string()))
+    }
+
+    fn tell_refused(&self, kind: Kind, why: &str) {
+        if let Some(publishing) = &self.publishing {
+            publishing.report.refused(kind, why);
+        }
+        let (stream, reason) = (self.stream_name.as_deref(), "track");
+        if let Some(silent) = self.context.metrics.refuse(reason) {
+            tracing::info!(stream, ?kind, reason, silent, "track refused: {why}");
+        }
+    }
+
+    fn tell_closed(&self, refusal: &Refusal) {
+        let (stream, reason) = (self.stream_name.as_deref(), refusal.kind.label());
+        // Of whoever was let in every end is told, of others one a second.
+        let silent = self.context.metrics.refuse(reason);
+        if self.was_let_in || silent.is_some() {
+            tracing::info!(stream, reason, silent, detail = refusal.detail, "closed: {refusal}");
+        }
+    }
+
+    /// Takes over what the session has repaired since it was asked last.
+    fn count_repairs(&mut self) {
         let repairs = self.session.take_repairs();
         self.context.metrics.add_repairs(&repairs);
         if let Some(publishing) = &self.publishing {
             publishing.report.repaired(&repairs, self.arrival.at);
         }
-        Ok(())
     }
 
     async fn decide(&mut self, request: PublishRequest) -> Result<(), End> {
