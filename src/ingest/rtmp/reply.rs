@@ -8,6 +8,8 @@ use rml_rtmp::chunk_io::ChunkSerializer;
 use rml_rtmp::messages::{PeerBandwidthLimitType, RtmpMessage, UserControlEventType};
 use rml_rtmp::time::RtmpTimestamp;
 
+/// The message stream of what concerns the connection itself. Spec: RTMP 1.0 §5.4.
+pub(super) const CONTROL: u32 = 0;
 /// Every answer fits in one chunk of this size.
 const CHUNK_BYTES: u32 = 4_096;
 /// Answers that wait to be sent. A peer that asks and does not read must not make us keep what it does not take.
@@ -80,13 +82,26 @@ impl Outbox {
         self.push(chunks.bytes.into())
     }
 
-    /// What precedes the answer to `connect`.
-    pub(super) fn greet(&mut self) -> Result<(), Error> {
-        self.send(RtmpMessage::WindowAcknowledgement { size: WINDOW_BYTES }, 0)?;
+    /// The yes to `connect`, and what precedes it.
+    pub(super) fn welcome(&mut self, transaction: f64) -> Result<(), Error> {
+        self.send(RtmpMessage::WindowAcknowledgement { size: WINDOW_BYTES }, CONTROL)?;
         let limit_type = PeerBandwidthLimitType::Dynamic;
-        self.send(RtmpMessage::SetPeerBandwidth { size: WINDOW_BYTES, limit_type }, 0)?;
+        self.send(RtmpMessage::SetPeerBandwidth { size: WINDOW_BYTES, limit_type }, CONTROL)?;
         let chunks = self.serializer.set_max_chunk_size(CHUNK_BYTES, RtmpTimestamp::new(0));
-        self.push(chunks.map_err(|_| Error::Unwritable)?.bytes.into())
+        self.push(chunks.map_err(|_| Error::Unwritable)?.bytes.into())?;
+        let properties = object([
+            ("fmsVer", text("FMS/3,5,7,7009")),
+            ("capabilities", Amf0Value::Number(31.0)),
+            ("mode", Amf0Value::Number(1.0)),
+        ]);
+        let info = object([
+            ("level", text("status")),
+            ("code", text("NetConnection.Connect.Success")),
+            ("description", text("connected")),
+            // AMF0, whatever was asked for.
+            ("objectEncoding", Amf0Value::Number(0.0)),
+        ]);
+        self.command("_result", transaction, properties, vec![info], CONTROL)
     }
 
     /// `_result`, or another command, to a transaction.
@@ -117,18 +132,18 @@ impl Outbox {
         let event_type = UserControlEventType::StreamBegin;
         self.send(
             RtmpMessage::UserControl { event_type, stream_id: Some(stream_id), buffer_length: None, timestamp: None },
-            0,
+            CONTROL,
         )
     }
 
     pub(super) fn pong(&mut self, timestamp: u32) -> Result<(), Error> {
         let event_type = UserControlEventType::PingResponse;
         let timestamp = Some(RtmpTimestamp::new(timestamp));
-        self.send(RtmpMessage::UserControl { event_type, stream_id: None, buffer_length: None, timestamp }, 0)
+        self.send(RtmpMessage::UserControl { event_type, stream_id: None, buffer_length: None, timestamp }, CONTROL)
     }
 
     /// `total`: bytes received since the connection began, wrapping. Spec: RTMP 1.0 §5.4.3.
     pub(super) fn acknowledge(&mut self, total: u32) -> Result<(), Error> {
-        self.send(RtmpMessage::Acknowledgement { sequence_number: total }, 0)
+        self.send(RtmpMessage::Acknowledgement { sequence_number: total }, CONTROL)
     }
 }

@@ -214,7 +214,7 @@ impl Session {
     pub fn reject(&mut self, now: Instant, refusal: Refusal) -> Result<(), Error> {
         let stream_id = match self.state {
             State::Deciding { stream_id, .. } | State::Publishing { stream_id, .. } => stream_id,
-            _ => 0,
+            _ => reply::CONTROL,
         };
         self.outbox.status(stream_id, "error", refusal.kind.rtmp_code(), &refusal.words)?;
         self.close(now, refusal);

@@ -10,11 +10,9 @@ use crate::ingest::rtmp::amf0::Value;
 use crate::ingest::rtmp::connect::Connect;
 use crate::ingest::rtmp::intake::Intake;
 use crate::ingest::rtmp::message::Command;
-use crate::ingest::rtmp::reply::{object, text};
+use crate::ingest::rtmp::reply::{CONTROL, object, text};
 use crate::media::name::{self, StreamName};
 
-/// The message stream of what concerns the connection itself. Spec: RTMP 1.0 §5.4.
-const CONTROL: u32 = 0;
 /// Message streams on one connection. Encoders make one, and another when they publish again.
 const MAX_STREAMS: u32 = 8;
 /// Longest stream key: a name of 128 bytes and a signed token.
@@ -59,20 +57,7 @@ impl Session {
             ];
             return self.answer_error(command, object(info));
         }
-        self.outbox.greet()?;
-        let properties = object([
-            ("fmsVer", text("FMS/3,5,7,7009")),
-            ("capabilities", Amf0Value::Number(31.0)),
-            ("mode", Amf0Value::Number(1.0)),
-        ]);
-        let info = object([
-            ("level", text("status")),
-            ("code", text("NetConnection.Connect.Success")),
-            ("description", text("connected")),
-            // AMF0, whatever was asked for.
-            ("objectEncoding", Amf0Value::Number(0.0)),
-        ]);
-        self.outbox.command("_result", command.transaction, properties, vec![info], CONTROL)?;
+        self.outbox.welcome(command.transaction)?;
         self.transition(now, State::Connected(Connect::read(&command.object)));
         Ok(())
     }
