@@ -27,7 +27,7 @@ use super::activity::{Activity, Watched};
 use super::body::BoxError;
 use super::gather::Gathered;
 use super::http::Shared;
-use super::metrics::Gauged;
+use super::metrics::{Gauged, Limits};
 use super::payload::Metered;
 use super::reply::Counting;
 use super::seldom::Seldom;
@@ -113,10 +113,8 @@ async fn drive<S>(
                     _ => polled,
                 }
             }) => {
-                match ended {
-                    Err(error) if breaks_rules(error.as_ref()) => limits.protocol.hit(peer.ip(), &words(error.as_ref())),
-                    Err(error) => debug!(%peer, error = %error, "a connection ended early"),
-                    Ok(()) => {}
+                if let Err(error) = ended {
+                    tell_error(limits, peer, error.as_ref());
                 }
                 return;
             }
@@ -133,29 +131,20 @@ async fn drive<S>(
                     if !draining && activity.may_begin() && exchange.rest() {
                         activity.came_to_nothing();
                     }
-                    match watchdog.look(now, under_pressure) {
+                    let verdict = watchdog.look(now, under_pressure);
+                    tell_verdict(limits, peer, verdict, under_pressure);
+                    match verdict {
                         Verdict::Fine if watchdog.is_quiet(now) => {
                             exchange.rest();
                         }
                         Verdict::Fine => {}
                         Verdict::Idle => {
-                            if under_pressure {
-                                limits.idle.hit(peer.ip(), "it was idle, and others need its place");
-                            }
                             draining = true;
                             watchdog.set_draining();
                             exchange.graceful_shutdown();
                         }
-                        Verdict::SlowHead => {
-                            limits.header.hit(peer.ip(), "no request within edge.header_timeout");
-                            return;
-                        }
-                        Verdict::SlowReader => {
-                            limits.write.hit(peer.ip(), "less than 1 KiB/s was taken during edge.write_timeout");
-                            return;
-                        }
+                        Verdict::SlowHead | Verdict::SlowReader => return,
                         Verdict::Chatter => {
-                            limits.chatter.hit(peer.ip(), "it sends far more than it asks for");
                             // HTTP/2 is told by GOAWAY where that can be written now.
                             exchange.graceful_shutdown();
                             poll_fn(|cx| {
@@ -191,6 +180,29 @@ async fn next_event(shared: &Shared, pause: Duration, draining: bool) -> Event {
         () = shared.kill.cancelled(), if draining => Event::Kill,
         () = shared.edge.stop.cancelled(), if !draining => Event::Stop,
         () = tokio::time::sleep(pause) => Event::Look,
+    }
+}
+
+/// Counts and logs the limit that a look has found overstepped. What is idle oversteps none, unless others need its place.
+fn tell_verdict(limits: &Limits, peer: SocketAddr, verdict: Verdict, under_pressure: bool) {
+    match verdict {
+        Verdict::Fine => {}
+        Verdict::Idle if under_pressure => limits.idle.hit(peer.ip(), "it was idle, and others need its place"),
+        Verdict::Idle => {}
+        Verdict::SlowHead => limits.header.hit(peer.ip(), "no request within edge.header_timeout"),
+        Verdict::SlowReader => {
+            limits.write.hit(peer.ip(), "less than 1 KiB/s was taken during edge.write_timeout");
+        }
+        Verdict::Chatter => limits.chatter.hit(peer.ip(), "it sends far more than it asks for"),
+    }
+}
+
+/// Counts and logs an end that was not asked for.
+fn tell_error(limits: &Limits, peer: SocketAddr, error: &(dyn std::error::Error + 'static)) {
+    if breaks_rules(error) {
+        limits.protocol.hit(peer.ip(), &words(error));
+    } else {
+        debug!(%peer, error = %error, "a connection ended early");
     }
 }
 
