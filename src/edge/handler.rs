@@ -132,17 +132,7 @@ impl Edge {
     {
         let (method, version) = (request.method().clone(), request.version());
         let at = tokio::time::Instant::now();
-        let (token, path) = match route::signed(request.uri().path()) {
-            Some((token, path)) => (Some(token), path),
-            None => (None, request.uri().path()),
-        };
-        let route = match route::parse(path, request.uri().query()) {
-            // What belongs to no stream has one URL, without a token; all but the clock, which MPDs name relative to themselves.
-            Ok(route) if token.is_some() && route.stream().is_none() && route != Route::Time => {
-                Err(RouteError::NotFound)
-            }
-            route => route,
-        };
+        let (token, route) = route::parse_signed(request.uri().path(), request.uri().query());
         let question = Question { kind: kind(&route), method: method.clone(), version, at };
         let reply = match route {
             _ if version == Version::HTTP_11 && !names_one_host(request.headers()) => {

@@ -88,7 +88,7 @@ pub enum RouteError {
 
 /// Takes a signed prefix off: `/t/TOKEN/live/me` is `/live/me` with that token. Everything behind this, caches included, knows the path without it
 /// alone, so that viewers share what they are sent. `None` where there is no such prefix, or what cannot be a token.
-pub fn signed(path: &str) -> Option<(&str, &str)> {
+fn signed(path: &str) -> Option<(&str, &str)> {
     let rest = path.strip_prefix("/t/")?;
     let end = rest.find('/')?;
     let (token, path) = rest.split_at_checked(end)?;
@@ -108,6 +108,17 @@ impl Route {
             Self::Index | Self::Time | Self::Health | Self::Ready | Self::Asset(_) | Self::Api => None,
         }
     }
+}
+
+/// Routes a path with a signed prefix or without, and gives the token where there is one.
+pub fn parse_signed<'a>(path: &'a str, query: Option<&str>) -> (Option<&'a str>, Result<Route, RouteError>) {
+    let Some((token, path)) = signed(path) else { return (None, parse(path, query)) };
+    let route = match parse(path, query) {
+        // What belongs to no stream has one URL, without a token; all but the clock, which MPDs name relative to themselves.
+        Ok(route) if route.stream().is_none() && route != Route::Time => Err(RouteError::NotFound),
+        route => route,
+    };
+    (Some(token), route)
 }
 
 /// Routes `path` (as on the wire, without the query) and `query` (without its `?`).
@@ -276,6 +287,9 @@ mod tests {
         assert_eq!(signed("/t/a.b-c_d/live/me"), Some(("a.b-c_d", "/live/me")));
         assert_eq!(signed("/t/x/10/v0/p1.m4s"), Some(("x", "/10/v0/p1.m4s")));
         assert_eq!(signed("/t/x//"), Some(("x", "//")), "what is behind it is judged as ever");
+        assert_eq!(parse_signed("/t/x/time", None), (Some("x"), Ok(Route::Time)));
+        assert_eq!(parse_signed("/t/x/healthz", None), (Some("x"), Err(RouteError::NotFound)));
+        assert_eq!(parse_signed("/healthz", None), (None, Ok(Route::Health)));
         let long = format!("/t/{}/live/me", "x".repeat(MAX_TOKEN + 1));
         for path in
             ["/t/x", "/t//live/me", "/t/%41/live/me", "/t/a b/live/me", "/T/x/live/me", "/live/t/x/y", "", &long]
