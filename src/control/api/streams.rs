@@ -45,7 +45,7 @@ pub(super) struct View {
 enum Life {
     /// It can be watched.
     Live,
-    /// It has begun, but cannot be watched yet.
+    /// It has begun, but cannot be watched yet; or nobody publishes it now, and somebody may yet.
     Waiting,
     /// It is over, and can still be watched for a short while.
     Ended,
