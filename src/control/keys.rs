@@ -54,6 +54,17 @@ pub enum Denied {
     Store(#[source] Error),
 }
 
+/// The verdict on what was shown as an API key, be it nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// It is one.
+    Good,
+    /// It is none, or an old one.
+    Wrong,
+    /// There is no API key at all, not even an old one.
+    NoKeys,
+}
+
 /// What was revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Revoked {
@@ -179,14 +190,14 @@ impl KeyStore {
         Ok(Some(key.clone()))
     }
 
-    /// Whether `key` is an API key that is good at `now`. `None` where there is no API key at all, not even an old one.
+    /// Whether `key` is an API key that is good at `now`.
     ///
     /// # Errors
     /// [`Error`]: nobody may operate the server then. How long it takes does not depend on how much of a key is right.
-    pub fn authorize_api(&self, key: Option<&str>, now: WallTime) -> Result<Option<bool>, Error> {
+    pub fn authorize_api(&self, key: Option<&str>, now: WallTime) -> Result<Shown, Error> {
         let keys = self.file.read()?;
         if keys.api_keys.is_empty() {
-            return Ok(None);
+            return Ok(Shown::NoKeys);
         }
         let given = digest(key.unwrap_or(""));
         let mut right = false;
@@ -194,7 +205,7 @@ impl KeyStore {
             let good = !known.expires.as_ref().is_some_and(|date| stored::is_past(date, now));
             right |= is_same(&known.sha256, &given) && good;
         }
-        Ok(Some(right))
+        Ok(if right { Shown::Good } else { Shown::Wrong })
     }
 }
 

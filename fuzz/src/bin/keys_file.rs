@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use libfuzzer_sys::fuzz_target;
-use rillcast::control::keys::{Conditions, KeyStore};
+use rillcast::control::keys::{Conditions, KeyStore, Shown};
 use rillcast::media::WallTime;
 
 thread_local! {
@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
         for key in [None, Some(""), Some("rk_x")] {
             assert!(keys.authorize(&stream, key, elsewhere, now).is_err());
         }
-        assert!(!matches!(keys.authorize_api(Some("ra_x"), now), Ok(Some(true))));
+        assert!(!matches!(keys.authorize_api(Some("ra_x"), now), Ok(Shown::Good)));
         match known {
             Err(_) => {
                 assert!(

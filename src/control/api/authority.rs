@@ -21,6 +21,7 @@ use tokio::task::JoinError;
 
 use super::{Context, Problem};
 use crate::control::file;
+use crate::control::keys::Shown;
 use crate::media::wall_clock::now;
 
 /// Headers that a proxy on the way leaves behind.
@@ -65,13 +66,13 @@ pub(super) async fn required(State(context): State<Context>, asker: Asker, reque
 pub(super) async fn has(context: &Context, asker: &Asker) -> bool {
     let Some(peer) = asker.peer else { return false };
     match verify(context, bearer(&asker.headers)).await {
-        Ok(Ok(Some(good))) => good,
-        Ok(Ok(None)) => without_keys(asker, peer).is_ok(),
-        Ok(Err(_)) | Err(_) => false,
+        Ok(Ok(Shown::Good)) => true,
+        Ok(Ok(Shown::NoKeys)) => without_keys(asker, peer).is_ok(),
+        Ok(Ok(Shown::Wrong) | Err(_)) | Err(_) => false,
     }
 }
 
-async fn verify(context: &Context, key: Option<&str>) -> Result<Result<Option<bool>, file::Error>, JoinError> {
+async fn verify(context: &Context, key: Option<&str>) -> Result<Result<Shown, file::Error>, JoinError> {
     let (keys, key) = (context.access.keys().clone(), key.map(str::to_owned));
     tokio::task::spawn_blocking(move || keys.authorize_api(key.as_deref(), now())).await
 }
@@ -81,8 +82,8 @@ async fn check(context: &Context, asker: &Asker) -> Result<(), Response> {
     let shown = bearer(&asker.headers);
     match verify(context, shown).await {
         // Nobody guesses 256 bits: a right key is good whoever else guesses at this address.
-        Ok(Ok(Some(true))) => Ok(()),
-        Ok(Ok(Some(false))) => {
+        Ok(Ok(Shown::Good)) => Ok(()),
+        Ok(Ok(Shown::Wrong)) => {
             if shown.is_some() {
                 if let Err(pause) = context.backoff.check(peer.ip(), Instant::now()) {
                     let rule = "too many wrong API keys came from this address, and this is another one";
@@ -97,7 +98,7 @@ async fn check(context: &Context, asker: &Asker) -> Result<(), Response> {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             Err(response)
         }
-        Ok(Ok(None)) => without_keys(asker, peer).map_err(forbidden),
+        Ok(Ok(Shown::NoKeys)) => without_keys(asker, peer).map_err(forbidden),
         Ok(Err(error)) => {
             if let Some(silent) = context.unreadable.speak(Instant::now()) {
                 tracing::error!(%error, silent, "nobody can operate the server: the key store cannot be read");

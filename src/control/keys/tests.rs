@@ -161,20 +161,20 @@ fn conditions_are_kept_and_held() {
 #[test]
 fn an_api_key_is_no_stream_key_and_the_other_way_round() {
     let (_dir, store) = store();
-    assert_eq!(store.authorize_api(Some("ra_x"), NOW).expect("readable"), None, "there is none yet");
+    assert_eq!(store.authorize_api(Some("ra_x"), NOW).expect("readable"), Shown::NoKeys);
     let stream = add(&store, "live/me").expect("added");
     let api = store.add_api(Some("1970-01-01T00:01:00Z".into()), NOW).expect("added");
     let ask = |key| store.authorize_api(key, NOW).expect("readable");
-    assert_eq!(ask(Some(&api.paste)), Some(true));
-    assert_eq!(ask(Some(secret(&stream))), Some(false));
-    assert_eq!(ask(None), Some(false));
+    assert_eq!(ask(Some(&api.paste)), Shown::Good);
+    assert_eq!(ask(Some(secret(&stream))), Shown::Wrong);
+    assert_eq!(ask(None), Shown::Wrong);
     assert_eq!(
         store.authorize_api(Some(&api.paste), WallTime::from_micros(60_000_000)).expect("readable"),
-        Some(false)
+        Shown::Wrong
     );
     assert!(store.authorize(&name("live/me"), Some(&api.paste), ip("127.0.0.1"), NOW).is_err());
     assert!(matches!(store.revoke(&api.id), Ok(Some(Revoked::Api(_)))));
-    assert_eq!(ask(Some(&api.paste)), None);
+    assert_eq!(ask(Some(&api.paste)), Shown::NoKeys);
 }
 
 #[test]
