@@ -159,7 +159,7 @@ impl KeyStore {
     ///
     /// # Errors
     /// [`Denied`]. How long it takes does not depend on how much of a key is right.
-    pub fn authorize(
+    pub fn authorise(
         &self,
         stream: &StreamName,
         key: Option<&str>,
@@ -194,7 +194,7 @@ impl KeyStore {
     ///
     /// # Errors
     /// [`Error`]: nobody may operate the server then. How long it takes does not depend on how much of a key is right.
-    pub fn authorize_api(&self, key: Option<&str>, now: WallTime) -> Result<Shown, Error> {
+    pub fn authorise_api(&self, key: Option<&str>, now: WallTime) -> Result<Shown, Error> {
         let keys = self.file.read()?;
         if keys.api_keys.is_empty() {
             return Ok(Shown::NoKeys);

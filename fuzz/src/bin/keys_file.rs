@@ -23,13 +23,13 @@ fuzz_target!(|data: &[u8]| {
         // Nobody knows a key of which the file holds the digest: 256 random bits.
         let known = keys.list();
         for key in [None, Some(""), Some("rk_x")] {
-            assert!(keys.authorize(&stream, key, elsewhere, now).is_err());
+            assert!(keys.authorise(&stream, key, elsewhere, now).is_err());
         }
-        assert!(!matches!(keys.authorize_api(Some("ra_x"), now), Ok(Shown::Good)));
+        assert!(!matches!(keys.authorise_api(Some("ra_x"), now), Ok(Shown::Good)));
         match known {
             Err(_) => {
                 assert!(
-                    keys.authorize(&stream, None, here, now).is_err(),
+                    keys.authorise(&stream, None, here, now).is_err(),
                     "a file that is not understood lets nobody in"
                 );
                 assert!(keys.add(&"live/me".parse().expect("a pattern"), Conditions::default(), now).is_err());
@@ -40,7 +40,7 @@ fuzz_target!(|data: &[u8]| {
                     .add(&"live/me".parse().expect("a pattern"), Conditions::default(), now)
                     .expect("there is room");
                 let (_, key) = made.paste.split_once("?key=").expect("a key");
-                assert!(keys.authorize(&stream, Some(key), elsewhere, now).is_ok());
+                assert!(keys.authorise(&stream, Some(key), elsewhere, now).is_ok());
                 assert_eq!(keys.list().expect("it was just written").len(), known.len() + 1);
                 let revoked = keys.revoke(&made.id).expect("it was just written");
                 assert!(revoked.is_some());

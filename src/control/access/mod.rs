@@ -238,7 +238,7 @@ impl Access {
         now: WallTime,
     ) -> Result<Grant, Refusal> {
         let (keys, stream, ip) = (Arc::clone(&self.keys), request.stream.clone(), request.peer.ip());
-        let checked = tokio::task::spawn_blocking(move || keys.authorize(&stream, key.as_deref(), ip, now)).await;
+        let checked = tokio::task::spawn_blocking(move || keys.authorise(&stream, key.as_deref(), ip, now)).await;
         let checked = checked.map_err(|_| Refusal::new(RefusalKind::Unavailable, "the server is stopping"))?;
         let checked = checked.map_err(|denied| {
             if let keys::Denied::Store(error) = &denied {

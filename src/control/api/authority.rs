@@ -74,7 +74,7 @@ pub(super) async fn has(context: &Context, asker: &Asker) -> bool {
 
 async fn verify(context: &Context, key: Option<&str>) -> Result<Result<Shown, file::Error>, JoinError> {
     let (keys, key) = (context.access.keys().clone(), key.map(str::to_owned));
-    tokio::task::spawn_blocking(move || keys.authorize_api(key.as_deref(), now())).await
+    tokio::task::spawn_blocking(move || keys.authorise_api(key.as_deref(), now())).await
 }
 
 async fn check(context: &Context, asker: &Asker) -> Result<(), Response> {

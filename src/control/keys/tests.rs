@@ -37,8 +37,8 @@ fn without_keys_publishing_is_open_to_this_machine_alone() {
     for (peer, open) in
         [("127.0.0.1", true), ("127.8.8.8", true), ("::1", true), ("::ffff:127.0.0.1", true), ("10.0.0.1", false)]
     {
-        assert_eq!(store.authorize(&name("live/me"), None, ip(peer), NOW).is_ok(), open, "{peer}");
-        assert_eq!(store.authorize(&name("live/me"), Some("rk_x"), ip(peer), NOW).is_ok(), open, "{peer}");
+        assert_eq!(store.authorise(&name("live/me"), None, ip(peer), NOW).is_ok(), open, "{peer}");
+        assert_eq!(store.authorise(&name("live/me"), Some("rk_x"), ip(peer), NOW).is_ok(), open, "{peer}");
     }
 }
 
@@ -49,7 +49,7 @@ fn with_keys_the_streams_own_one_is_needed() {
     let you = add(&store, "live/you").expect("added");
     assert!(me.paste.starts_with("me?key=rk_"));
     assert_eq!(secret(&me).len(), 3 + 43);
-    let ask = |stream, key, peer| store.authorize(&name(stream), key, ip(peer), NOW);
+    let ask = |stream, key, peer| store.authorise(&name(stream), key, ip(peer), NOW);
     assert!(ask("live/me", Some(secret(&me)), "10.0.0.1").is_ok());
     assert!(matches!(ask("live/me", Some(secret(&you)), "10.0.0.1"), Err(Denied::WrongKey(_))));
     assert!(matches!(ask("live/me", None, "127.0.0.1"), Err(Denied::KeyNeeded(_))));
@@ -64,9 +64,9 @@ fn a_change_by_another_process_is_noticed() {
     let (dir, server) = store();
     let command_line = KeyStore::new(dir.path());
     let new = add(&command_line, "live/me").expect("added");
-    assert!(server.authorize(&name("live/me"), Some(secret(&new)), ip("10.0.0.1"), NOW).is_ok());
+    assert!(server.authorise(&name("live/me"), Some(secret(&new)), ip("10.0.0.1"), NOW).is_ok());
     let second = add(&command_line, "live/me").expect("added");
-    assert!(server.authorize(&name("live/me"), Some(secret(&second)), ip("10.0.0.1"), NOW).is_ok());
+    assert!(server.authorise(&name("live/me"), Some(secret(&second)), ip("10.0.0.1"), NOW).is_ok());
     assert_eq!(command_line.revoke("none").expect("readable"), None);
     assert_eq!(
         command_line
@@ -75,8 +75,8 @@ fn a_change_by_another_process_is_noticed() {
             .map(|revoked| matches!(revoked, Revoked::Stream(key) if key.id == new.id)),
         Some(true)
     );
-    assert!(server.authorize(&name("live/me"), Some(secret(&new)), ip("10.0.0.1"), NOW).is_err());
-    assert!(server.authorize(&name("live/me"), Some(secret(&second)), ip("10.0.0.1"), NOW).is_ok());
+    assert!(server.authorise(&name("live/me"), Some(secret(&new)), ip("10.0.0.1"), NOW).is_err());
+    assert!(server.authorise(&name("live/me"), Some(secret(&second)), ip("10.0.0.1"), NOW).is_ok());
     assert_eq!(server.list().expect("readable").len(), 1);
 }
 
@@ -97,7 +97,7 @@ fn a_corrupt_file_lets_nobody_in_and_is_kept() {
         fs::write(&path, text).expect("written");
         assert!(matches!(add(&store, "live/me"), Err(Error::Corrupt { .. })), "{text}");
         assert!(
-            matches!(store.authorize(&name("live/me"), None, ip("127.0.0.1"), NOW), Err(Denied::Store(_))),
+            matches!(store.authorise(&name("live/me"), None, ip("127.0.0.1"), NOW), Err(Denied::Store(_))),
             "{text}"
         );
         assert_eq!(fs::read_to_string(&path).expect("text"), text);
@@ -131,7 +131,7 @@ fn a_key_of_an_application_is_good_for_each_of_its_streams() {
     let (_dir, store) = store();
     let all = add(&store, "live/*").expect("added");
     assert!(all.paste.starts_with("NAME?key=rk_"));
-    let ask = |stream, key| store.authorize(&name(stream), key, ip("127.0.0.1"), NOW);
+    let ask = |stream, key| store.authorise(&name(stream), key, ip("127.0.0.1"), NOW);
     assert!(ask("live/me", Some(secret(&all))).is_ok() && ask("live/you", Some(secret(&all))).is_ok());
     assert!(matches!(ask("live/me", None), Err(Denied::KeyNeeded(_))));
     assert!(matches!(ask("other/me", None), Ok(None)));
@@ -151,7 +151,7 @@ fn conditions_are_kept_and_held() {
     };
     let pattern = "live/me".parse().expect("a pattern");
     let new = store.add(&pattern, conditions.clone(), NOW).expect("added");
-    let ask = |peer, at| store.authorize(&name("live/me"), Some(secret(&new)), ip(peer), WallTime::from_micros(at));
+    let ask = |peer, at| store.authorise(&name("live/me"), Some(secret(&new)), ip(peer), WallTime::from_micros(at));
     let key = ask("192.0.2.9", 59_000_000).expect("good").expect("a key");
     assert_eq!(key.conditions, conditions);
     assert!(matches!(ask("192.0.3.9", 59_000_000), Err(Denied::NotFromHere(..))));
@@ -161,18 +161,18 @@ fn conditions_are_kept_and_held() {
 #[test]
 fn an_api_key_is_no_stream_key_and_the_other_way_round() {
     let (_dir, store) = store();
-    assert_eq!(store.authorize_api(Some("ra_x"), NOW).expect("readable"), Shown::NoKeys);
+    assert_eq!(store.authorise_api(Some("ra_x"), NOW).expect("readable"), Shown::NoKeys);
     let stream = add(&store, "live/me").expect("added");
     let api = store.add_api(Some("1970-01-01T00:01:00Z".into()), NOW).expect("added");
-    let ask = |key| store.authorize_api(key, NOW).expect("readable");
+    let ask = |key| store.authorise_api(key, NOW).expect("readable");
     assert_eq!(ask(Some(&api.paste)), Shown::Good);
     assert_eq!(ask(Some(secret(&stream))), Shown::Wrong);
     assert_eq!(ask(None), Shown::Wrong);
     assert_eq!(
-        store.authorize_api(Some(&api.paste), WallTime::from_micros(60_000_000)).expect("readable"),
+        store.authorise_api(Some(&api.paste), WallTime::from_micros(60_000_000)).expect("readable"),
         Shown::Wrong
     );
-    assert!(store.authorize(&name("live/me"), Some(&api.paste), ip("127.0.0.1"), NOW).is_err());
+    assert!(store.authorise(&name("live/me"), Some(&api.paste), ip("127.0.0.1"), NOW).is_err());
     assert!(matches!(store.revoke(&api.id), Ok(Some(Revoked::Api(_)))));
     assert_eq!(ask(Some(&api.paste)), Shown::NoKeys);
 }
