@@ -64,6 +64,43 @@ struct Last {
     behind_since: Option<i64>,
 }
 
+impl Clock {
+    /// Where the track's first stamp lies. `newest` is where the timeline is; `None` where this stamp begins it.
+    fn begin(&mut self, stamp: i64, shared: i64, newest: Option<i64>, repairs: &mut Repairs) -> i64 {
+        let apart = newest.map_or(0, |newest| stamp + shared - newest);
+        if apart.abs() > APART_MS {
+            repairs.add(Repair::Apart, apart);
+            self.base = -apart;
+        }
+        let out = stamp + shared + self.base;
+        self.last =
+            Some(Last { stamp, out, rebase: shared, step: USUAL_STEP_MS, returns_to: None, behind_since: None });
+        out
+    }
+
+    /// Puts a track that would lie at `out` to `newest`, where the timeline is, when it has been too far behind for too long. Gives where it lies
+    /// then, and since when it is behind.
+    fn keep_up(
+        &mut self,
+        out: i64,
+        newest: i64,
+        behind_since: Option<i64>,
+        repairs: &mut Repairs,
+    ) -> (i64, Option<i64>) {
+        if out >= newest - APART_MS {
+            return (out, None);
+        }
+        let since = behind_since.unwrap_or(newest);
+        if newest - since < CATCH_UP_MS {
+            return (out, Some(since));
+        }
+        let behind = newest - out;
+        repairs.add(Repair::Apart, behind);
+        self.base += behind;
+        (newest, None)
+    }
+}
+
 impl Clocks {
     /// A stamp of that track without the wrap, each track by its own stamps. The first of the second one lies near the other's.
     pub(super) fn unwrap(&mut self, kind: Kind, stamp: u32) -> i64 {
@@ -89,14 +126,7 @@ impl Clocks {
             Kind::Audio => (&mut self.audio, self.video.last.map(|last| (last, self.video.base))),
         };
         let Some(last) = clock.last else {
-            let apart = stamp + shared - self.newest;
-            if !first && apart.abs() > APART_MS {
-                repairs.add(Repair::Apart, apart);
-                clock.base = -apart;
-            }
-            let out = stamp + shared + clock.base;
-            clock.last =
-                Some(Last { stamp, out, rebase: shared, step: USUAL_STEP_MS, returns_to: None, behind_since: None });
+            let out = clock.begin(stamp, shared, (!first).then_some(self.newest), repairs);
             self.newest = self.newest.max(out);
             return out;
         };
@@ -147,18 +177,10 @@ impl Clocks {
                 self.jumped_at = self.newest;
             }
         }
-        let is_behind = plain && out < self.newest - APART_MS;
-        let mut behind_since = last.behind_since.filter(|_| is_behind);
-        if is_behind {
-            let since = *behind_since.get_or_insert(self.newest);
-            if self.newest - since >= CATCH_UP_MS {
-                let behind = self.newest - out;
-                repairs.add(Repair::Apart, behind);
-                clock.base += behind;
-                (out, behind_since) = (self.newest, None);
-            }
-        }
-        if !plain {
+        let mut behind_since = None;
+        if plain {
+            (out, behind_since) = clock.keep_up(out, self.newest, last.behind_since, repairs);
+        } else {
             // A step that was taken as it came, without another rebase, may turn out to have been a single wild stamp.
             returns_to = Some(last.stamp).filter(|_| rebase == last.rebase);
         }
