@@ -10,35 +10,32 @@
 //!
 //! A sample's duration is known when the next access unit arrives, so one access unit is always held back; that, and nothing else, is
 //! the delay of this module. Where a segment ends is decided outside (`presentation`), because all tracks of a stream are cut together.
+//!
+//! Beside that path: what stands in the place of media while none comes (`gaps`), what DASH clients were told ahead (`promises`), and a restart of
+//! the server (`saving`).
 
+mod gaps;
 mod open_part;
+mod promises;
 mod saving;
 mod segments;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use self::open_part::OpenPart;
+use self::promises::Promises;
 pub(super) use self::segments::Totals;
 use self::segments::{Retention, Segments};
-use super::catalog::{Announced, Rendition};
+use super::catalog::Rendition;
 use super::fmp4::chunk::Header;
 use super::part::{Init, Part, Segment};
 use super::periods::Grid;
 use super::window::{Rendered, Window};
 use crate::media::{AccessUnit, Kind, MediaTime, Timescale, WallTime};
 
-/// The least that the last access unit before an interruption lasts, however soon that came.
-const SHORTEST_LAST: Duration = Duration::from_millis(20);
-/// The least that a gap lasts: dates have milliseconds, of which ticks are fractions, and each has to be later than the one before.
-const SHORTEST_GAP: Duration = Duration::from_millis(2);
 /// Most that the dates of a track move from one segment to the next without a discontinuity, microseconds. Where another track has begun a timeline of
 /// its own and this one has not, it follows in such steps. Spec: RFC 8216bis §6.2.1 (below a second).
 const MOST_DATE_STEP_MICROS: i64 = 900_000;
-
-/// Segments that may be announced before they begin: a track that lags behind has yet to make them.
-const MAX_PROMISES: usize = 64;
 
 /// What the presentation says of a segment that begins.
 #[derive(Debug, Clone, Copy)]
@@ -70,11 +67,9 @@ pub(super) struct Segmenter {
     segments: Segments,
     /// How the segment in the making opens; `None` before the first access unit.
     opening: Option<Opening>,
-    /// What DASH clients were told of it, if anything.
-    announced: Option<Announced>,
-    /// The same of it and of segments behind it, oldest first, at most [`MAX_PROMISES`].
-    promised: VecDeque<Announced>,
-    /// Where the media ended, decode time in ticks, while nothing comes.
+    /// What DASH clients were told of it, and of segments behind it.
+    promises: Promises,
+    /// Where the media or the last gap ends, decode time in ticks, while nothing comes (`gaps`).
     idle: Option<i64>,
     /// Discontinuity sequence number of the last complete segment.
     discontinuities: Option<u64>,
@@ -127,8 +122,7 @@ impl Segmenter {
             open: None,
             open_bytes: 0,
             opening: None,
-            announced: None,
-            promised: VecDeque::new(),
+            promises: Promises::default(),
             idle: None,
             discontinuities: None,
             open_msn: msn,
@@ -207,6 +201,11 @@ impl Segmenter {
         self.last_duration
     }
 
+    /// Constant delay from decoding to presentation, ticks.
+    pub(super) fn reordering(&self) -> i64 {
+        self.reordering
+    }
+
     /// The oldest segment that is kept, and shown with those of the tracks that bring media.
     pub(super) fn oldest_msn(&self) -> u64 {
         let survivor = self.segments.survivor().filter(|_| !self.is_idle());
@@ -259,26 +258,13 @@ impl Segmenter {
     /// The segment in the making opens so, and is what was announced under its number.
     fn opens(&mut self, opening: Opening) {
         self.opening = Some(opening);
-        while self.promised.front().is_some_and(|announced| announced.msn < self.open_msn) {
-            self.promised.pop_front();
-        }
-        self.announced = self.promised.front().filter(|announced| announced.msn == self.open_msn).copied();
+        self.promises.begin(self.open_msn);
     }
 
-    /// DASH clients are told of a segment that is yet to be complete: what they are told stands, wherever and by whatever it begins.
-    pub(super) fn promise(&mut self, announced: Announced) {
-        if announced.msn < self.open_msn || self.announced.is_some_and(|known| known.msn == announced.msn) {
-            return;
-        }
-        if self.promised.len() == MAX_PROMISES {
-            self.promised.pop_front();
-        }
-        self.promised.push_back(announced);
-        if announced.msn == self.open_msn && self.idle.is_none() {
-            self.announced = Some(announced);
-            if let Some(open) = &mut self.open {
-                (open.presentation_start, open.announced) = (announced.start, Some(announced.duration));
-            }
+    /// The segment in the making opens with `clock_offset` after all, where nothing of it has been dated yet.
+    pub(super) fn open_dated(&mut self, clock_offset: i64) {
+        if self.open.is_none() {
+            self.opening = self.opening.map(|opening| Opening { clock_offset, ..opening });
         }
     }
 
@@ -306,100 +292,9 @@ impl Segmenter {
         if let Some(held) = self.held.take() {
             self.add(held, self.last_duration.max(1), clock_offset);
         }
-        self.promised.clear();
+        self.promises.forget_next();
         self.end_segment();
         self.ended = true;
-    }
-
-    /// Nothing comes any more for now: as [`finish`](Self::finish), but [`gap`](Self::gap) and [`resume`](Self::resume) may follow.
-    /// `here` is where the wall clock stands on the presentation timeline, where that is known: a picture that was to last beyond it is cut short,
-    /// or what comes next would be dated in the future.
-    pub(super) fn interrupt(&mut self, clock_offset: i64, here: Option<MediaTime>) {
-        let Some(held) = self.held.take() else { return };
-        let most = here.map_or(i64::MAX, |here| {
-            let until = here.in_scale(self.timescale()).saturating_sub(self.reordering);
-            until.saturating_sub(held.dts).max(self.timescale().ticks(SHORTEST_LAST))
-        });
-        let duration = self.last_duration.clamp(1, most.max(1));
-        let end = held.dts.saturating_add(duration);
-        self.add(held, duration, clock_offset);
-        // Numbers that nothing comes of are free for what comes next.
-        self.promised.clear();
-        self.end_segment();
-        self.announced = None;
-        self.idle = Some(end);
-    }
-
-    /// The segment in the making opens with `clock_offset` after all, where nothing of it has been dated yet.
-    pub(super) fn open_dated(&mut self, clock_offset: i64) {
-        if self.open.is_none() {
-            self.opening = self.opening.map(|opening| Opening { clock_offset, ..opening });
-        }
-    }
-
-    /// Whether `unit` can follow what there is: while idle, only behind the last gap, or the end that was assumed, and one gap more.
-    pub(super) fn comes_too_early(&self, unit: &AccessUnit) -> bool {
-        self.idle.is_some_and(|end| unit.dts < end.saturating_add(self.shortest_gap()))
-    }
-
-    /// It was interrupted, and not resumed since.
-    pub(super) fn is_idle(&self) -> bool {
-        self.idle.is_some()
-    }
-
-    /// Constant delay from decoding to presentation, ticks.
-    pub(super) fn reordering(&self) -> i64 {
-        self.reordering
-    }
-
-    /// A gap up to `until` would be longer than a segment may be.
-    pub(super) fn is_too_long_a_gap(&self, until: i64) -> bool {
-        self.idle.is_some_and(|start| until.saturating_sub(start) >= self.limits.segment)
-    }
-
-    fn shortest_gap(&self) -> i64 {
-        self.timescale().ticks(SHORTEST_GAP).max(1)
-    }
-
-    /// A segment without media, from where the last one ended to `until` (decode time, ticks): at least [`SHORTEST_GAP`], and never longer than a segment
-    /// may be, even if it ends too early then. Only while idle.
-    pub(super) fn gap(&mut self, until: i64, opening: Opening) {
-        let Some(start) = self.idle else { return };
-        let shortest = self.shortest_gap();
-        let longest = self.limits.segment.saturating_sub(1).max(shortest);
-        let end = until.clamp(start.saturating_add(shortest), start.saturating_add(longest));
-        let presentation_start = start.saturating_add(self.reordering);
-        let opening = self.dated(opening);
-        let before = self.discontinuities.replace(opening.discontinuity_sequence);
-        self.segments.push(Arc::new(Segment {
-            msn: self.open_msn,
-            discontinuity: before.is_some_and(|before| before != opening.discontinuity_sequence),
-            discontinuity_sequence: opening.discontinuity_sequence,
-            init: Arc::clone(&self.rendition.init),
-            start,
-            presentation_start,
-            duration: end.saturating_sub(start),
-            announced: None,
-            date: self.date(presentation_start, opening.clock_offset),
-            independent: false,
-            parts: Vec::new(),
-            parts_listed: false,
-        }));
-        self.opening = Some(opening);
-        self.open_msn += 1;
-        self.idle = Some(end);
-        self.retire();
-    }
-
-    /// Media comes again: `unit` is the first of the segment that opens so. It is moved to where the last gap ends if it is decoded before
-    /// that: a gap lasts at least [`SHORTEST_GAP`], and a deeper reordering than before reaches further back.
-    pub(super) fn resume(&mut self, mut unit: AccessUnit, opening: Opening) {
-        if let Some(end) = self.idle.take() {
-            let late = end.saturating_sub(unit.dts).max(0);
-            unit.dts = unit.dts.saturating_add(late);
-            unit.pts = unit.pts.saturating_add(late);
-        }
-        self.start(unit, opening);
     }
 
     /// Puts the access unit that was held into the part in the making, now that it is known how long it lasts, and ends what must end before it
@@ -485,15 +380,16 @@ impl Segmenter {
                 open.parts.push(part);
             }
             None => {
+                let announced = self.promises.current();
                 self.open = Some(Segment {
                     msn: self.open_msn,
                     discontinuity: self.discontinuities.is_some_and(|before| before != opening.discontinuity_sequence),
                     discontinuity_sequence: opening.discontinuity_sequence,
                     init: Arc::clone(&self.rendition.init),
                     start,
-                    presentation_start: self.announced.map_or(presented, |announced| announced.start),
+                    presentation_start: announced.map_or(presented, |announced| announced.start),
                     duration: part.duration,
-                    announced: self.announced.map(|announced| announced.duration),
+                    announced: announced.map(|announced| announced.duration),
                     date,
                     independent: part.independent,
                     parts: vec![part],
@@ -512,20 +408,6 @@ impl Segmenter {
         self.segments.push(Arc::new(open));
         self.segments.measure(self.limits.target, self.timescale());
         self.open_msn += 1;
-        self.retire();
-    }
-
-    /// A segment of which nothing was announced lasts, for DASH clients, until where they were told that the next one begins: sound that is not in step
-    /// with its frames is cut up to a frame off, and segments must not overlap. Spec: ISO/IEC 23009-1 §5.3.9.6.
-    fn end_where_next_begins(&mut self) {
-        let next = self.promised.iter().find(|announced| announced.msn == self.open_msn.saturating_add(1));
-        if let (Some(open), Some(next)) = (self.open.as_mut().filter(|open| open.announced.is_none()), next) {
-            let duration = next.start.saturating_sub(open.presentation_start);
-            open.announced = Some(duration).filter(|duration| *duration > 0);
-        }
-    }
-
-    fn retire(&mut self) {
         self.segments.retire();
     }
 

@@ -1,0 +1,76 @@
+//! What DASH clients are told of a track's segments before these are complete: it stands, wherever and by whatever they begin.
+//!
+//! A track that lags behind the leader is told of segments that it has yet to begin; what was announced of one is taken up when it does.
+//!
+//! What is announced is decided outside (`periods`).
+
+use std::collections::VecDeque;
+
+use super::Segmenter;
+use crate::packager::catalog::Announced;
+
+/// Segments that may be announced before they begin: a track that lags behind has yet to make them.
+const MAX_PROMISES: usize = 64;
+
+/// What was announced of one track's segments.
+#[derive(Debug, Default)]
+pub(super) struct Promises {
+    /// Of the segment in the making, if anything.
+    current: Option<Announced>,
+    /// The same of it and of segments behind it, oldest first, at most [`MAX_PROMISES`].
+    all: VecDeque<Announced>,
+}
+
+impl Promises {
+    /// What was announced of the segment in the making, if anything.
+    pub(super) fn current(&self) -> Option<Announced> {
+        self.current
+    }
+
+    /// The segment in the making is `msn` now.
+    pub(super) fn begin(&mut self, msn: u64) {
+        while self.all.front().is_some_and(|announced| announced.msn < msn) {
+            self.all.pop_front();
+        }
+        self.current = self.all.front().filter(|announced| announced.msn == msn).copied();
+    }
+
+    /// No segment follows the one in the making under the number that was announced.
+    pub(super) fn forget_next(&mut self) {
+        self.all.clear();
+    }
+
+    fn add(&mut self, announced: Announced) {
+        if self.all.len() == MAX_PROMISES {
+            self.all.pop_front();
+        }
+        self.all.push_back(announced);
+    }
+}
+
+impl Segmenter {
+    /// DASH clients are told of a segment that is yet to be complete: what they are told stands, wherever and by whatever it begins.
+    pub(in crate::packager) fn promise(&mut self, announced: Announced) {
+        let known = self.promises.current.is_some_and(|known| known.msn == announced.msn);
+        if announced.msn < self.open_msn || known {
+            return;
+        }
+        self.promises.add(announced);
+        if announced.msn == self.open_msn && self.idle.is_none() {
+            self.promises.current = Some(announced);
+            if let Some(open) = &mut self.open {
+                (open.presentation_start, open.announced) = (announced.start, Some(announced.duration));
+            }
+        }
+    }
+
+    /// A segment of which nothing was announced lasts, for DASH clients, until where they were told that the next one begins: sound that is not in step
+    /// with its frames is cut up to a frame off, and segments must not overlap. Spec: ISO/IEC 23009-1 §5.3.9.6.
+    pub(super) fn end_where_next_begins(&mut self) {
+        let next = self.promises.all.iter().find(|announced| announced.msn == self.open_msn.saturating_add(1));
+        if let (Some(open), Some(next)) = (self.open.as_mut().filter(|open| open.announced.is_none()), next) {
+            let duration = next.start.saturating_sub(open.presentation_start);
+            open.announced = Some(duration).filter(|duration| *duration > 0);
+        }
+    }
+}
