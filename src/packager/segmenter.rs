@@ -72,13 +72,13 @@ pub(super) struct Segmenter {
     /// Where the media or the last gap ends, decode time in ticks, while nothing comes (`gaps`).
     idle: Option<i64>,
     /// Discontinuity sequence number of the last complete segment.
-    discontinuities: Option<u64>,
+    last_discontinuity_sequence: Option<u64>,
     /// Media sequence number of the segment in the making.
     open_msn: u64,
     /// Number of the part in the making.
     next_part: u64,
     /// Sequence number of its chunk (`mfhd`).
-    sequence: u32,
+    chunk_sequence: u32,
     /// Counts windows.
     version: u64,
     ended: bool,
@@ -124,10 +124,10 @@ impl Segmenter {
             opening: None,
             promises: Promises::default(),
             idle: None,
-            discontinuities: None,
+            last_discontinuity_sequence: None,
             open_msn: msn,
             next_part: 0,
-            sequence: 1,
+            chunk_sequence: 1,
             version: 0,
             ended: false,
         }
@@ -164,7 +164,7 @@ impl Segmenter {
 
     /// The discontinuity sequence number of the next segment where that of the other renditions is `theirs`. A tag counts one: who has missed some
     /// that the others had follows one at a time.
-    pub(super) fn counted(&self, theirs: u64) -> u64 {
+    pub(super) fn next_discontinuity_sequence(&self, theirs: u64) -> u64 {
         let current = self.discontinuity_sequence();
         theirs.clamp(current, current.saturating_add(1))
     }
@@ -214,10 +214,14 @@ impl Segmenter {
 
     /// How long the segment in the making would be if `unit` were the first of the next one, ticks.
     pub(super) fn elapsed(&self, unit: &AccessUnit) -> i64 {
-        let start = self.open.as_ref().map_or(self.part.start(), |open| open.start);
-        let begun = self.open.is_some() || !self.part.is_empty();
-        let start = if begun { start } else { self.held.as_ref().map_or(unit.dts, |held| held.dts) };
-        unit.dts.saturating_sub(start)
+        unit.dts.saturating_sub(self.open_start().unwrap_or(unit.dts))
+    }
+
+    /// Where the segment in the making begins, decode time in ticks, if anything of it has come.
+    fn open_start(&self) -> Option<i64> {
+        let held = self.held.as_ref().map(|held| held.dts);
+        let gathered = Some(self.part.start()).filter(|_| !self.part.is_empty());
+        self.open.as_ref().map(|open| open.start).or(gathered).or(held)
     }
 
     /// `unit` is so far from the one before that the timeline has a hole.
@@ -233,7 +237,7 @@ impl Segmenter {
     /// The first access unit: `opening` is that of the first segment.
     pub(super) fn start(&mut self, unit: AccessUnit, opening: Opening) {
         self.reordering = unit.pts.saturating_sub(unit.dts).max(0);
-        self.opens(opening);
+        self.begin_segment(opening);
         self.part = OpenPart::starting(unit.dts);
         self.held = Some(unit);
     }
@@ -250,34 +254,32 @@ impl Segmenter {
         }
         if let Some(opening) = cut {
             self.end_segment();
-            self.opens(opening);
+            self.begin_segment(opening);
         }
         self.held = Some(unit);
     }
 
     /// The segment in the making opens so, and is what was announced under its number.
-    fn opens(&mut self, opening: Opening) {
+    fn begin_segment(&mut self, opening: Opening) {
         self.opening = Some(opening);
         self.promises.begin(self.open_msn);
     }
 
     /// The segment in the making opens with `clock_offset` after all, where nothing of it has been dated yet.
-    pub(super) fn open_dated(&mut self, clock_offset: i64) {
+    pub(super) fn date_segment(&mut self, clock_offset: i64) {
         if self.open.is_none() {
             self.opening = self.opening.map(|opening| Opening { clock_offset, ..opening });
         }
     }
 
     /// Where segment `msn` begins on the presentation timeline, ticks, if it has.
-    pub(super) fn begins(&self, msn: u64) -> Option<i64> {
-        let begins = if msn == self.open_msn {
-            let held = self.held.as_ref().map(|held| held.dts);
-            let gathered = Some(self.part.start()).filter(|_| !self.part.is_empty());
-            self.open.as_ref().map(|open| open.start).or(gathered).or(held)?
+    pub(super) fn start_of(&self, msn: u64) -> Option<i64> {
+        let start = if msn == self.open_msn {
+            self.open_start()?
         } else {
             self.complete().iter().rev().find(|segment| segment.msn == msn)?.start
         };
-        Some(begins.saturating_add(self.reordering))
+        Some(start.saturating_add(self.reordering))
     }
 
     /// Uses another init from the next segment on.
@@ -328,7 +330,7 @@ impl Segmenter {
     fn force_segment_end(&mut self, clock_offset: i64) {
         self.end_segment();
         if let Some(opening) = self.opening {
-            self.opens(Opening { clock_offset, ..opening });
+            self.begin_segment(Opening { clock_offset, ..opening });
         }
     }
 
@@ -356,7 +358,7 @@ impl Segmenter {
         let presented = start.saturating_add(self.reordering);
         let date = self.date(presented, opening.clock_offset);
         let header = Header {
-            sequence: self.sequence,
+            sequence: self.chunk_sequence,
             opens_segment: self.open.is_none(),
             decode_time: u64::try_from(start).unwrap_or(0),
             reference: (u64::try_from(presented).unwrap_or(0), date),
@@ -372,7 +374,7 @@ impl Segmenter {
             payload: gathered.into_payload(),
         });
         self.next_part += 1;
-        self.sequence = self.sequence.wrapping_add(1);
+        self.chunk_sequence = self.chunk_sequence.wrapping_add(1);
         self.open_bytes += part.len();
         match &mut self.open {
             Some(open) => {
@@ -383,7 +385,9 @@ impl Segmenter {
                 let announced = self.promises.current();
                 self.open = Some(Segment {
                     msn: self.open_msn,
-                    discontinuity: self.discontinuities.is_some_and(|before| before != opening.discontinuity_sequence),
+                    discontinuity: self
+                        .last_discontinuity_sequence
+                        .is_some_and(|before| before != opening.discontinuity_sequence),
                     discontinuity_sequence: opening.discontinuity_sequence,
                     init: Arc::clone(&self.rendition.init),
                     start,
@@ -404,7 +408,7 @@ impl Segmenter {
         self.end_where_next_begins();
         let Some(open) = self.open.take() else { return };
         self.open_bytes = 0;
-        self.discontinuities = Some(open.discontinuity_sequence);
+        self.last_discontinuity_sequence = Some(open.discontinuity_sequence);
         self.segments.push(Arc::new(open));
         self.segments.measure(self.limits.target, self.timescale());
         self.open_msn += 1;

@@ -104,7 +104,8 @@ impl Presentation {
         let leaders = self.cuts.iter().find(|cut| cut.msn == due);
         let reached = leaders.filter(|cut| leads || time >= cut.time(id, scale));
         if let Some(cut) = reached.filter(|cut| !breaks || cut.opening.discontinuity_sequence > current) {
-            let discontinuity_sequence = entry.segmenter.counted(cut.opening.discontinuity_sequence);
+            let discontinuity_sequence =
+                entry.segmenter.next_discontinuity_sequence(cut.opening.discontinuity_sequence);
             return Before::Cut(Opening { discontinuity_sequence, ..cut.opening });
         }
         let clock_offset = self.clock.offset();
@@ -113,7 +114,7 @@ impl Presentation {
             self.count_own_break(current).map_or(Before::TooManyDiscontinuities, |own| Before::Cut(opening(own)))
         } else if !leads && entry.segmenter.must_end(unit) {
             let theirs = leaders.map_or(current, |cut| cut.opening.discontinuity_sequence);
-            Before::Cut(opening(entry.segmenter.counted(theirs)))
+            Before::Cut(opening(entry.segmenter.next_discontinuity_sequence(theirs)))
         } else {
             Before::Nothing
         }
@@ -174,8 +175,8 @@ impl Presentation {
                 continue;
             };
             entry.segmenter.promise(*announced);
-            if let (Some(begins), Some(periods)) = (entry.segmenter.begins(announced.msn), &mut self.periods) {
-                periods.follower_begins(*id, *announced, begins);
+            if let (Some(start), Some(periods)) = (entry.segmenter.start_of(announced.msn), &mut self.periods) {
+                periods.follower_begins(*id, *announced, start);
             }
         }
     }
@@ -187,8 +188,8 @@ impl Presentation {
         let (id, segmenter) = (entry.segmenter.rendition().id, &entry.segmenter);
         let Some(periods) = self.periods.as_mut().filter(|_| segmenter.open_msn() > before) else { return };
         for cut in self.cuts.iter().filter(|cut| cut.msn > before) {
-            if let (Some(announced), Some(begins)) = (cut.announced(id), segmenter.begins(cut.msn)) {
-                periods.follower_begins(id, announced, begins);
+            if let (Some(announced), Some(start)) = (cut.announced(id), segmenter.start_of(cut.msn)) {
+                periods.follower_begins(id, announced, start);
             }
         }
     }
@@ -276,7 +277,7 @@ impl Presentation {
         // Its segment began before the cut was known, which may have moved the dates: all renditions map media to the same ones (RFC 8216bis §6.2.4).
         let offset = self.cuts.back().filter(|cut| cut.msn == msn).map(|cut| cut.opening.clock_offset);
         if let (Some(offset), Some(entry)) = (offset, self.tracks.get_mut(index)) {
-            entry.segmenter.open_dated(offset);
+            entry.segmenter.date_segment(offset);
         }
     }
 }

@@ -243,7 +243,7 @@ impl Presentation {
             return;
         };
         opening.discontinuity_sequence = own;
-        let last_gap = entry.segmenter.counted(own.saturating_sub(1));
+        let last_gap = entry.segmenter.next_discontinuity_sequence(own.saturating_sub(1));
         entry.segmenter.gap(unit.dts, Opening { discontinuity_sequence: last_gap, ..cut.opening });
         if let Some(init) = entry.next_init.take() {
             entry.segmenter.set_init(init);
@@ -337,7 +337,7 @@ fn least_micros(from: u64, to: u64) -> i64 {
 
 /// A gap whose discontinuity sequence number follows that of the other renditions, `theirs`: a tag counts one.
 fn gap(entry: &mut Entry, until: i64, clock_offset: i64, theirs: u64) {
-    let discontinuity_sequence = entry.segmenter.counted(theirs);
+    let discontinuity_sequence = entry.segmenter.next_discontinuity_sequence(theirs);
     entry.segmenter.gap(until, Opening { discontinuity_sequence, clock_offset });
 }
 

@@ -67,7 +67,7 @@ impl Segmenter {
         let end = until.clamp(start.saturating_add(shortest), start.saturating_add(longest));
         let presentation_start = start.saturating_add(self.reordering);
         let opening = self.dated(opening);
-        let before = self.discontinuities.replace(opening.discontinuity_sequence);
+        let before = self.last_discontinuity_sequence.replace(opening.discontinuity_sequence);
         self.segments.push(Arc::new(Segment {
             msn: self.open_msn,
             discontinuity: before.is_some_and(|before| before != opening.discontinuity_sequence),

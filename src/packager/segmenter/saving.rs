@@ -29,7 +29,7 @@ impl Segmenter {
             discontinuity_sequence: opening.discontinuity_sequence,
             open_msn: self.open_msn,
             next_part: self.next_part,
-            chunk_sequence: self.sequence,
+            chunk_sequence: self.chunk_sequence,
             version: self.version,
             totals: (totals.peak_bps, totals.bytes, totals.ticks, totals.samples_throughout()),
             listed: u32::try_from(self.segments.listed()).unwrap_or(u32::MAX),
@@ -88,7 +88,7 @@ impl Segmenter {
         if line.next_part < next_part || line.idle < end {
             return Err(Refused::Wrong("what follows began before"));
         }
-        let discontinuities = segments.last().map(|last| last.discontinuity_sequence);
+        let last_discontinuity_sequence = segments.last().map(|last| last.discontinuity_sequence);
         let (peak_bps, bytes, ticks, samples) = line.totals;
         let totals = Totals {
             peak_bps: number(peak_bps)?,
@@ -108,9 +108,9 @@ impl Segmenter {
             segments: new.segments.restored(survivor, segments, listed, totals),
             opening: Some(Opening { discontinuity_sequence, clock_offset }),
             idle: Some(tick(line.idle)?),
-            discontinuities,
+            last_discontinuity_sequence,
             next_part: number(line.next_part)?,
-            sequence: line.chunk_sequence,
+            chunk_sequence: line.chunk_sequence,
             version: number(line.version)?,
             ..new
         })
