@@ -194,7 +194,7 @@ impl Presentation {
     /// # Errors
     /// [`Error::Init`].
     pub fn set_track(&mut self, id: RenditionId, track: Track) -> Result<(), Error> {
-        let Some(entry) = self.tracks.iter_mut().find(|entry| entry.segmenter.rendition().id == id) else {
+        let Some(entry) = self.tracks.iter_mut().find(|entry| entry.segmenter.id() == id) else {
             return Ok(());
         };
         let source = track.timescale;
@@ -211,7 +211,7 @@ impl Presentation {
     /// # Errors
     /// [`Error::KeyFramesTooFar`], [`Error::BitRateTooHigh`]; the presentation should be finished then.
     pub fn push(&mut self, id: RenditionId, mut unit: AccessUnit, now: WallTime) -> Result<(), Error> {
-        let Some(index) = self.tracks.iter().position(|entry| entry.segmenter.rendition().id == id) else {
+        let Some(index) = self.tracks.iter().position(|entry| entry.segmenter.id() == id) else {
             return Ok(());
         };
         self.published = self.published.max(now);
@@ -243,6 +243,11 @@ impl Presentation {
         self.check_memory()
     }
 
+    /// The track that decides where segments end.
+    fn leading(&self) -> Option<&Segmenter> {
+        self.leader.and_then(|leader| self.tracks.get(leader)).map(|entry| &entry.segmenter)
+    }
+
     fn kind(&self, index: usize) -> Option<Kind> {
         self.tracks.get(index).map(|entry| entry.segmenter.kind())
     }
@@ -253,7 +258,7 @@ impl Presentation {
 
     /// Whether the track has media, and the last of it was no gap.
     fn runs(&self, index: usize) -> bool {
-        self.tracks.get(index).is_some_and(|entry| entry.segmenter.has_started() && !entry.segmenter.is_idle())
+        self.tracks.get(index).is_some_and(|entry| entry.segmenter.is_running())
     }
 
     /// Writes `unit` to its track, behind a cut where there must be one.
@@ -340,10 +345,7 @@ impl Presentation {
     pub fn finish(&mut self, now: WallTime) {
         self.published = self.published.max(now);
         self.tell_periods_of_the_first_cut();
-        let end = self.leader.and_then(|leader| self.tracks.get(leader)).map(|entry| entry.segmenter.end());
-        if let (Some(periods), Some(end)) = (&mut self.periods, end) {
-            periods.end(end);
-        }
+        self.end_period();
         for entry in &mut self.tracks {
             entry.segmenter.finish(self.clock.offset());
         }

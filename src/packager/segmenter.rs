@@ -31,7 +31,7 @@ use super::fmp4::chunk::Header;
 use super::part::{Init, Part, Segment};
 use super::periods::Grid;
 use super::window::{Rendered, Window};
-use crate::media::{AccessUnit, Kind, MediaTime, Timescale, WallTime};
+use crate::media::{AccessUnit, Kind, MediaTime, RenditionId, Timescale, WallTime};
 
 /// Most that the dates of a track move from one segment to the next without a discontinuity, microseconds. Where another track has begun a timeline of
 /// its own and this one has not, it follows in such steps. Spec: RFC 8216bis §6.2.1 (below a second).
@@ -137,6 +137,10 @@ impl Segmenter {
         &self.rendition
     }
 
+    pub(super) fn id(&self) -> RenditionId {
+        self.rendition.id
+    }
+
     pub(super) fn kind(&self) -> Kind {
         self.rendition.id.kind
     }
@@ -176,6 +180,11 @@ impl Segmenter {
     /// Where `unit` is presented on the track's timeline, without the reordering of single pictures.
     pub(super) fn presentation_time(&self, unit: &AccessUnit) -> MediaTime {
         MediaTime::new(unit.dts.saturating_add(self.reordering), self.timescale())
+    }
+
+    /// Where on the track's timeline `time` is decoded, ticks, likewise.
+    pub(super) fn decode_time(&self, time: MediaTime) -> i64 {
+        time.in_scale(self.timescale()).saturating_sub(self.reordering)
     }
 
     /// Where the media taken so far ends on the presentation timeline; the last access unit is assumed to be as long as the one before.

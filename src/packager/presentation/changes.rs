@@ -51,8 +51,7 @@ impl Presentation {
     }
 
     pub(super) fn catalog(&mut self) -> Catalog {
-        let leader_segments =
-            self.leader.and_then(|leader| self.tracks.get(leader)).map_or(0, |entry| entry.segmenter.complete().len());
+        let leader_segments = self.leading().map_or(0, |leading| leading.complete().len());
         let mut renditions = Vec::new();
         let mut all_measured = true;
         for entry in &mut self.tracks {

@@ -7,7 +7,7 @@ use super::{Error, Presentation};
 use crate::media::{AccessUnit, Kind, MediaTime, RenditionId, Timescale, WallTime};
 use crate::packager::catalog::Announced;
 use crate::packager::periods::{Begin, Entrant, Periods};
-use crate::packager::segmenter::Opening;
+use crate::packager::segmenter::{Opening, Segmenter};
 
 /// A key frame this much before `segment_target` still ends the segment: encoders' clocks and millisecond rounding.
 const CUT_TOLERANCE: Duration = Duration::from_millis(50);
@@ -97,7 +97,7 @@ impl Presentation {
     pub(super) fn what_comes_before(&mut self, index: usize, unit: &AccessUnit, breaks: bool) -> Before {
         let leads = self.leader == Some(index);
         let Some(entry) = self.tracks.get(index) else { return Before::Nothing };
-        let (id, scale) = (entry.segmenter.rendition().id, entry.segmenter.timescale());
+        let (id, scale) = (entry.segmenter.id(), entry.segmenter.timescale());
         let time = entry.segmenter.presentation_time(unit);
         let due = entry.segmenter.open_msn() + 1;
         let current = entry.segmenter.discontinuity_sequence();
@@ -143,11 +143,8 @@ impl Presentation {
     /// The leader begins a segment at `time`, with a key frame where `independent`.
     pub(super) fn cut(&mut self, time: MediaTime, discontinuity: bool, independent: bool) {
         if discontinuity {
-            let end = self.leader.and_then(|leader| self.tracks.get(leader)).map(|entry| entry.segmenter.end());
             self.tell_periods_of_the_first_cut();
-            if let (Some(periods), Some(end)) = (&mut self.periods, end) {
-                periods.end(end);
-            }
+            self.end_period();
             // The offset of the old timeline means nothing on the new one.
             self.clock.reset();
             self.clock.observe(time.micros(), self.published);
@@ -171,7 +168,7 @@ impl Presentation {
     /// DASH clients are told this of the tracks' segments, which may have begun, or are yet to.
     pub(super) fn promise(&mut self, announced: &[(RenditionId, Announced)]) {
         for (id, announced) in announced {
-            let Some(entry) = self.tracks.iter_mut().find(|entry| entry.segmenter.rendition().id == *id) else {
+            let Some(entry) = self.tracks.iter_mut().find(|entry| entry.segmenter.id() == *id) else {
                 continue;
             };
             entry.segmenter.promise(*announced);
@@ -185,7 +182,7 @@ impl Presentation {
     /// with one that begins elsewhere than DASH clients were told.
     pub(super) fn note_where_it_began(&mut self, index: usize, before: u64) {
         let Some(entry) = self.tracks.get(index) else { return };
-        let (id, segmenter) = (entry.segmenter.rendition().id, &entry.segmenter);
+        let (id, segmenter) = (entry.segmenter.id(), &entry.segmenter);
         let Some(periods) = self.periods.as_mut().filter(|_| segmenter.open_msn() > before) else { return };
         for cut in self.cuts.iter().filter(|cut| cut.msn > before) {
             if let (Some(announced), Some(start)) = (cut.announced(id), segmenter.start_of(cut.msn)) {
@@ -203,8 +200,7 @@ impl Presentation {
     ) -> Vec<(RenditionId, Announced)> {
         self.tell_periods_of_the_first_cut();
         let renditions = self.entrants();
-        let picture =
-            self.leader.and_then(|leader| self.tracks.get(leader)).map_or(0, |entry| entry.segmenter.last_duration());
+        let picture = self.leading().map_or(0, Segmenter::last_duration);
         let oldest = self
             .tracks
             .iter()
@@ -231,13 +227,20 @@ impl Presentation {
     pub(super) fn tell_periods_of_the_first_cut(&mut self) {
         let Some(first) = self.first.take() else { return };
         let renditions = self.entrants();
-        let picture =
-            self.leader.and_then(|leader| self.tracks.get(leader)).map_or(0, |entry| entry.segmenter.last_duration());
+        let picture = self.leading().map_or(0, Segmenter::last_duration);
         if let Some(periods) = &mut self.periods {
             let FirstCut { msn, start, date } = first;
             let begin =
                 Begin { msn, start, picture, date, independent: true, discontinuity: false, renditions: &renditions };
             periods.segment_begins(&begin);
+        }
+    }
+
+    /// The timeline that DASH clients know ends where the leader's media does. They have been told of its first cut.
+    pub(super) fn end_period(&mut self) {
+        let end = self.leading().map(Segmenter::end);
+        if let (Some(periods), Some(end)) = (&mut self.periods, end) {
+            periods.end(end);
         }
     }
 

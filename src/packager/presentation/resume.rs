@@ -62,10 +62,7 @@ impl Presentation {
         for entry in &mut self.tracks {
             entry.segmenter.interrupt(offset, Some(here));
         }
-        let end = self.leader.and_then(|leader| self.tracks.get(leader)).map(|entry| entry.segmenter.end());
-        if let (Some(periods), Some(end)) = (&mut self.periods, end) {
-            periods.end(end);
-        }
+        self.end_period();
         let started = || self.tracks.iter().map(|entry| &entry.segmenter).filter(|own| own.has_started());
         let msn = started().map(Segmenter::open_msn).max();
         // A track that had not reached the last cut yet has one segment less, and room for a gap in its place.
@@ -114,8 +111,7 @@ impl Presentation {
 
     /// How far media has come, presentation time in microseconds; `None` where no track has any, or all are interrupted.
     pub fn newest_micros(&self) -> Option<i64> {
-        let running =
-            self.tracks.iter().map(|entry| &entry.segmenter).filter(|own| own.has_started() && !own.is_idle());
+        let running = self.tracks.iter().map(|entry| &entry.segmenter).filter(|own| own.is_running());
         running.map(|segmenter| segmenter.end().micros()).max()
     }
 
@@ -153,7 +149,7 @@ impl Presentation {
     /// [`Error::TooManyTracks`], [`Error::Init`].
     pub fn rejoin_track(&mut self, index: u8, track: Track) -> Result<RenditionId, Error> {
         let id = RenditionId { kind: track.format.kind(), index };
-        let Some(entry) = self.tracks.iter_mut().find(|entry| entry.segmenter.rendition().id == id) else {
+        let Some(entry) = self.tracks.iter_mut().find(|entry| entry.segmenter.id() == id) else {
             return self.add_track(track);
         };
         entry.source = track.timescale;
@@ -255,19 +251,15 @@ impl Presentation {
     /// The leader of what comes now begins at `time`: the gap before it gets its number, and so does its first segment.
     pub(super) fn lead_again(&mut self, index: usize, time: MediaTime, changes: bool) {
         self.pass_until(time.micros().saturating_sub(LEAST_GAP_MICROS / 2));
-        let others_run = self
-            .tracks
-            .iter()
-            .enumerate()
-            .any(|(other, entry)| other != index && entry.segmenter.has_started() && !entry.segmenter.is_idle());
+        let others_run =
+            self.tracks.iter().enumerate().any(|(other, entry)| other != index && entry.segmenter.is_running());
         if others_run {
             self.fill_behind(index, self.next.media.saturating_add(1), time);
         } else {
             self.next.media += 1;
         }
-        let until =
-            |entry: &Entry| time.in_scale(entry.segmenter.timescale()).saturating_sub(entry.segmenter.reordering());
-        let too_long = self.tracks.get(index).is_some_and(|entry| entry.segmenter.is_too_long_a_gap(until(entry)));
+        let is_too_long = |own: &Segmenter| own.is_too_long_a_gap(own.decode_time(time));
+        let too_long = self.tracks.get(index).is_some_and(|entry| is_too_long(&entry.segmenter));
         let changes = changes || too_long;
         let new_format_anywhere =
             self.tracks.iter().any(|entry| entry.segmenter.is_idle() && entry.next_init.is_some());
@@ -303,7 +295,7 @@ impl Presentation {
         let clock_offset = self.clock.offset();
         for entry in self.tracks.iter_mut().filter(|entry| entry.segmenter.is_idle()) {
             let scale = entry.segmenter.timescale();
-            let until = MediaTime::new(until, MICROS()).in_scale(scale).saturating_sub(entry.segmenter.reordering());
+            let until = entry.segmenter.decode_time(MediaTime::new(until, MICROS()));
             while entry.segmenter.open_msn() < msn {
                 let behind = least_micros(entry.segmenter.open_msn() + 1, msn);
                 let behind = MediaTime::new(behind, MICROS()).in_scale(scale);
@@ -322,7 +314,7 @@ impl Presentation {
             let end = self.cuts.iter().find(|cut| cut.msn >= due).map_or(time, |cut| cut.time);
             let room = time.micros().saturating_sub(least_micros(due, msn));
             let end = if end > time { MediaTime::new(room, MICROS()) } else { end };
-            let until = end.in_scale(entry.segmenter.timescale()).saturating_sub(entry.segmenter.reordering());
+            let until = entry.segmenter.decode_time(end);
             let cut = self.cuts.iter().rev().find(|cut| cut.msn < due).map(|cut| cut.opening);
             let (theirs, offset) = cut.map_or((0, clock_offset), |cut| (cut.discontinuity_sequence, cut.clock_offset));
             gap(entry, until, offset, theirs);

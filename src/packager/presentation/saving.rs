@@ -184,7 +184,7 @@ impl Entry {
 /// What the leader's newest whole segment lasted, in its ticks, where such were announced.
 fn regular_length(periods: &[Period], tracks: &[Entry]) -> Option<i64> {
     let leader = periods.last().filter(|period| period.low_latency)?.renditions.first()?;
-    let track = tracks.iter().find(|entry| entry.segmenter.rendition().id == leader.id)?;
+    let track = tracks.iter().find(|entry| entry.segmenter.id() == leader.id)?;
     // The last one is what the interruption left of one.
     let whole = leader.first_msn..leader.end_msn?.saturating_sub(1);
     let newest = track.segmenter.complete().iter().rev().find(|segment| whole.contains(&segment.msn))?;

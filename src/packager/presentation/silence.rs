@@ -20,6 +20,7 @@
 use super::cuts::Cut;
 use super::{Entry, Presentation};
 use crate::media::{AccessUnit, Kind, MediaTime};
+use crate::packager::segmenter::Segmenter;
 
 /// How far tracks may arrive apart, by their times: what is further apart is moved together before it comes here (`ingest::timeline`).
 const APART_MICROS: i64 = 3_000_000;
@@ -54,7 +55,7 @@ impl Presentation {
             let missed = entry.pace.missed.is_some_and(|missed| here.saturating_sub(missed) < memory);
             missed && entry.segmenter.open_msn() >= earliest
         };
-        let sound_leads = self.leader.and_then(|leader| self.kind(leader)) == Some(Kind::Audio);
+        let sound_leads = self.leading().map(Segmenter::kind) == Some(Kind::Audio);
         for index in 0..self.tracks.len() {
             let Some(entry) = self.tracks.get_mut(index).filter(|entry| entry.segmenter.has_started()) else {
                 continue;
@@ -180,7 +181,7 @@ impl Presentation {
 
     /// Where the leader's media ends, presentation time in microseconds.
     fn leaders_end(&self) -> i64 {
-        self.leader.and_then(|leader| self.tracks.get(leader)).map_or(0, |entry| entry.segmenter.end().micros())
+        self.leading().map_or(0, |leading| leading.end().micros())
     }
 
     /// A leader is silent when others are so far ahead of it: a segment of the new one goes by before the first gap can be listed, and no more than

@@ -24,6 +24,11 @@ const SHORTEST_LAST: Duration = Duration::from_millis(20);
 const SHORTEST_GAP: Duration = Duration::from_millis(2);
 
 impl Segmenter {
+    /// It has media, and the last of it was no gap.
+    pub(in crate::packager) fn is_running(&self) -> bool {
+        self.has_started() && !self.is_idle()
+    }
+
     /// It was interrupted, and not resumed since.
     pub(in crate::packager) fn is_idle(&self) -> bool {
         self.idle.is_some()
@@ -35,8 +40,7 @@ impl Segmenter {
     pub(in crate::packager) fn interrupt(&mut self, clock_offset: i64, here: Option<MediaTime>) {
         let Some(held) = self.held.take() else { return };
         let most = here.map_or(i64::MAX, |here| {
-            let until = here.in_scale(self.timescale()).saturating_sub(self.reordering);
-            until.saturating_sub(held.dts).max(self.timescale().ticks(SHORTEST_LAST))
+            self.decode_time(here).saturating_sub(held.dts).max(self.timescale().ticks(SHORTEST_LAST))
         });
         let duration = self.last_duration.clamp(1, most.max(1));
         let end = held.dts.saturating_add(duration);
