@@ -13,6 +13,8 @@ pub struct Timescale(NonZeroU32);
 impl Timescale {
     /// RTMP timestamps: milliseconds.
     pub const MILLIS: Self = Self::constant(1_000);
+    /// What is compared with the wall clock: microseconds.
+    pub const MICROS: Self = Self::constant(1_000_000);
     /// Video tracks: divides evenly into every usual picture rate but the 1001 ones.
     pub const NINETY_KHZ: Self = Self::constant(90_000);
 

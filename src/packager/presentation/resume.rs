@@ -38,8 +38,6 @@ pub(super) struct Paused {
     late_since: Option<WallTime>,
 }
 
-const MICROS: fn() -> Timescale = || Timescale::new(1_000_000).unwrap_or(Timescale::MILLIS);
-
 impl Presentation {
     /// Nobody publishes any more, for now: what has come is completed. [`pass`](Self::pass) is to be called from now on, until
     /// [`rejoin_track`](Self::rejoin_track) or [`finish`](Self::finish).
@@ -58,7 +56,7 @@ impl Presentation {
         }
         self.tell_periods_of_the_first_cut();
         let offset = self.clock.offset();
-        let here = MediaTime::new(now.micros().saturating_sub(offset), MICROS());
+        let here = MediaTime::new(now.micros().saturating_sub(offset), Timescale::MICROS);
         for entry in &mut self.tracks {
             entry.segmenter.interrupt(offset, Some(here));
         }
@@ -180,7 +178,7 @@ impl Presentation {
         if base == 0 && source == own {
             return;
         }
-        let shift = MediaTime::new(base, MICROS()).in_scale(own);
+        let shift = MediaTime::new(base, Timescale::MICROS).in_scale(own);
         unit.dts = source.rescale(unit.dts, own).saturating_add(shift);
         unit.pts = source.rescale(unit.pts, own).saturating_add(shift);
     }
@@ -295,10 +293,10 @@ impl Presentation {
         let clock_offset = self.clock.offset();
         for entry in self.tracks.iter_mut().filter(|entry| entry.segmenter.is_idle()) {
             let scale = entry.segmenter.timescale();
-            let until = entry.segmenter.decode_time(MediaTime::new(until, MICROS()));
+            let until = entry.segmenter.decode_time(MediaTime::new(until, Timescale::MICROS));
             while entry.segmenter.open_msn() < msn {
                 let behind = least_micros(entry.segmenter.open_msn() + 1, msn);
-                let behind = MediaTime::new(behind, MICROS()).in_scale(scale);
+                let behind = MediaTime::new(behind, Timescale::MICROS).in_scale(scale);
                 gap(entry, until.saturating_sub(behind), clock_offset, self.next.discontinuity);
             }
         }
@@ -313,7 +311,7 @@ impl Presentation {
             let due = entry.segmenter.open_msn() + 1;
             let end = self.cuts.iter().find(|cut| cut.msn >= due).map_or(time, |cut| cut.time);
             let room = time.micros().saturating_sub(least_micros(due, msn));
-            let end = if end > time { MediaTime::new(room, MICROS()) } else { end };
+            let end = if end > time { MediaTime::new(room, Timescale::MICROS) } else { end };
             let until = entry.segmenter.decode_time(end);
             let cut = self.cuts.iter().rev().find(|cut| cut.msn < due).map(|cut| cut.opening);
             let (theirs, offset) = cut.map_or((0, clock_offset), |cut| (cut.discontinuity_sequence, cut.clock_offset));
