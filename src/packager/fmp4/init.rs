@@ -36,10 +36,7 @@ pub fn write(track: &Track) -> Result<Bytes, Error> {
         Format::Mp3(config) => mp4a(track, config.object_type_indication(), None),
     };
     let kind = track.format.kind();
-    let (width, height) = match &track.format {
-        Format::H264(config) => (config.width, config.height),
-        Format::Aac(_) | Format::Mp3(_) => (0, 0),
-    };
+    let (width, height) = track.format.resolution().unwrap_or_default();
     let moov = atom::Moov {
         mvhd: atom::Mvhd {
             timescale: track.timescale.hz(),

@@ -199,15 +199,15 @@ impl Mpd<'_> {
 
     fn representation(&self, xml: &mut Xml, line: &Line<'_>, low_latency: bool) {
         let track = &line.share.init.track;
-        let (size, rate) = match &track.format {
+        let size = track.format.resolution();
+        let rate = match &track.format {
             Format::H264(config) => {
                 // What is measured is the newest format's. Of one before only what its encoder said is known.
                 let newest = line.share.init.number == line.measured.rendition.init.number;
                 let said = || config.frame_rate.map(|(pictures, seconds)| f64::from(pictures) / f64::from(seconds));
-                let rate = if newest { Some(line.measured.frame_rate) } else { said() };
-                (Some((config.width, config.height)), rate)
+                if newest { Some(line.measured.frame_rate) } else { said() }
             }
-            Format::Aac(_) | Format::Mp3(_) => (None, None),
+            Format::Aac(_) | Format::Mp3(_) => None,
         };
         let tag = Tag::new("Representation")
             .with("id", line.share.id)

@@ -6,7 +6,7 @@ use m3u8_rs::{
     AlternativeMedia, AlternativeMediaType, ClosedCaptionGroupId, InstreamId, MasterPlaylist, Resolution, VariantStream,
 };
 
-use crate::media::{Format, Kind};
+use crate::media::Kind;
 use crate::packager::Catalog;
 use crate::packager::catalog::Measured;
 
@@ -64,10 +64,9 @@ fn variant(catalog: &Catalog, measured: &Measured, audio: &[&Measured], captions
         bandwidth: measured.peak_bps + most(|other| other.peak_bps),
         average_bandwidth: Some(measured.average_bps + most(|other| other.average_bps)),
         codecs: Some(codecs.join(",")),
-        resolution: match format {
-            Format::H264(config) => Some(Resolution { width: config.width.into(), height: config.height.into() }),
-            Format::Aac(_) | Format::Mp3(_) => None,
-        },
+        resolution: format
+            .resolution()
+            .map(|(width, height)| Resolution { width: width.into(), height: height.into() }),
         frame_rate: (measured.frame_rate > 0.0).then(|| (measured.frame_rate * 1_000.0).round() / 1_000.0),
         audio: (!audio.is_empty()).then(|| AUDIO_GROUP.into()),
         // Without the attribute players offer captions that are not there (AVPlayer) or download segments to look for them (Shaka).
