@@ -287,7 +287,7 @@ impl Periods {
         let follower = |entrant: &Entrant| {
             // Pictures of another video rendition have no grid of their own; they last as long as the leader's.
             let picture = MediaTime::new(begin.picture, begin.start.scale).in_scale(entrant.init.track.timescale);
-            let slack = if entrant.grid == Grid::EVERY_TICK { picture } else { entrant.grid.frame };
+            let slack = if entrant.grid == Grid::EVERY_TICK { picture } else { entrant.grid.step };
             Follower { id: entrant.id, slack }
         };
         self.current = Some(Current {
@@ -355,7 +355,7 @@ impl Periods {
                     let start = before.map_or_else(|| grid.first_possible(begin.start, scale), |before| before.end());
                     let end = grid.end(start, begin.start, end, scale);
                     // A segment without duration cannot be written; it takes a timeline that jumps to get here.
-                    let duration = end.saturating_sub(start).max(grid.frame).max(1);
+                    let duration = end.saturating_sub(start).max(grid.step).max(1);
                     Announced { msn: begin.msn, start, duration }
                 }
             };

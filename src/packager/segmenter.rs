@@ -199,7 +199,7 @@ impl Segmenter {
         match (self.rendition.init.track.format.sound(), &self.held) {
             // A track that changed its sample rate keeps its timescale, in which a frame is no whole number of ticks.
             (Some(sound), Some(held)) if sound.sample_rate == self.timescale().hz() => {
-                Grid { origin: held.dts, frame: i64::from(sound.frame_samples) }
+                Grid { origin: held.dts, step: i64::from(sound.frame_samples) }
             }
             _ => Grid::EVERY_TICK,
         }

@@ -16,35 +16,34 @@ pub struct Grid {
     /// Presentation time of the newest access unit, in ticks of the track.
     pub origin: i64,
     /// How long an access unit lasts, in ticks of the track; at least 1.
-    pub frame: i64,
+    pub step: i64,
 }
 
 impl Grid {
     /// Any tick will do: video renditions whose pictures are those of the leader.
-    pub const EVERY_TICK: Self = Self { origin: 0, frame: 1 };
+    pub const EVERY_TICK: Self = Self { origin: 0, step: 1 };
 
     /// The first access unit that begins at or after `cut`, in ticks of `scale`, the track's timescale. This is where a follower is cut,
     /// so a segment that starts at `start` and is cut at the predicted `end` lasts `first_at(end) - start`.
     pub fn first_at(&self, cut: MediaTime, scale: Timescale) -> i64 {
-        let frame = i128::from(self.frame.max(1));
+        let step = i128::from(self.step.max(1));
         let hz = i128::from(cut.scale.hz());
         // Compared in ticks of both clocks at once, so that nothing is rounded before the frame is chosen.
         let after = i128::from(cut.ticks) * i128::from(scale.hz()) - i128::from(self.origin) * hz;
-        let step = frame * hz;
-        let frames = after.div_euclid(step) + i128::from(after.rem_euclid(step) != 0);
-        i64::try_from(i128::from(self.origin) + frames * frame).unwrap_or(i64::MAX)
+        let steps = after.div_euclid(step * hz) + i128::from(after.rem_euclid(step * hz) != 0);
+        i64::try_from(i128::from(self.origin) + steps * step).unwrap_or(i64::MAX)
     }
 
     /// Where the track will be cut of which nothing was announced yet, when the leader was at `cut`: at [`first_at`](Self::first_at), or behind what it
     /// has brought by now, and where that is far ahead, behind what it may have brought when the leader cuts next.
     pub fn first_possible(&self, cut: MediaTime, scale: Timescale) -> i64 {
         let first = self.first_at(cut, scale);
-        let held = self.origin.saturating_add(self.frame);
+        let held = self.origin.saturating_add(self.step);
         if *self == Self::EVERY_TICK || held <= first {
             first
         } else if self.is_apart(held, first) {
-            let margin = scale.ticks(MARGIN) / self.frame.max(1) + 1;
-            held.saturating_add(self.frame.saturating_mul(margin))
+            let margin = scale.ticks(MARGIN) / self.step.max(1) + 1;
+            held.saturating_add(self.step.saturating_mul(margin))
         } else {
             held
         }
@@ -59,7 +58,7 @@ impl Grid {
     }
 
     fn is_apart(&self, start: i64, first: i64) -> bool {
-        *self != Self::EVERY_TICK && start.saturating_sub(first) > self.frame.saturating_mul(USUALLY_AHEAD)
+        *self != Self::EVERY_TICK && start.saturating_sub(first) > self.step.saturating_mul(USUALLY_AHEAD)
     }
 }
 
@@ -75,11 +74,11 @@ mod tests {
 
     #[test]
     fn audio_is_cut_at_the_first_frame_that_does_not_begin_before_the_cut() {
-        let grid = Grid { origin: 0, frame: 1_024 };
+        let grid = Grid { origin: 0, step: 1_024 };
         for (cut, first) in [(0, 0), (1, 1_024), (1_920, 1_024), (1_921, 2_048), (180_000, 96_256), (-1, 0)] {
             assert_eq!(grid.first_at(MediaTime::new(cut, Timescale::NINETY_KHZ), khz48()), first, "{cut}");
         }
-        let shifted = Grid { origin: 500, frame: 1_024 };
+        let shifted = Grid { origin: 500, step: 1_024 };
         assert_eq!(shifted.first_at(MediaTime::new(0, Timescale::NINETY_KHZ), khz48()), 500);
         assert_eq!(shifted.first_at(MediaTime::new(i64::MAX, Timescale::MILLIS), khz48()), i64::MAX);
     }
@@ -88,7 +87,7 @@ mod tests {
     fn nothing_is_announced_of_what_is_in_another_segment_already() {
         let (cut, scale) = (MediaTime::new(360_000, Timescale::NINETY_KHZ), Timescale::new(44_100).expect("not zero"));
         let next = MediaTime::new(540_000, Timescale::NINETY_KHZ);
-        let held = |frames: i64| Grid { origin: 177_152 + frames * 1_024, frame: 1_024 };
+        let held = |frames: i64| Grid { origin: 177_152 + frames * 1_024, step: 1_024 };
         // It has not come so far yet; it has the frame at the cut; it is two seconds ahead, and will be at the next cut.
         for (frames, start, end) in [(-40, 177_152, 265_216), (0, 178_176, 265_216), (86, 277_504, 365_568)] {
             assert_eq!(held(frames).first_possible(cut, scale), start, "{frames}");
@@ -99,7 +98,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_cut_lies_within_the_frame_before_the_one_found(cut in 0..1_i64 << 40, origin in 0..1_i64 << 40, frame in 1..5_000_i64) {
-            let grid = Grid { origin, frame };
+            let grid = Grid { origin, step: frame };
             let cut = MediaTime::new(cut, Timescale::NINETY_KHZ);
             let first = grid.first_at(cut, khz48());
             prop_assert_eq!((first - origin).rem_euclid(frame), 0);

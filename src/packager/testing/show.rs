@@ -71,7 +71,7 @@ impl Show {
         let start = MediaTime::new(at, scale);
         let date = ZERO.plus_micros(start.micros() + self.late_micros);
         self.published = self.published.max(date);
-        let grid = Grid { origin: 0, frame: FRAME };
+        let grid = Grid { origin: 0, step: FRAME };
         let renditions: Vec<_> =
             self.tracks.iter().map(|line| Entrant { id: line.id, init: line.init.clone(), grid }).collect();
         let picture = if scale == Timescale::NINETY_KHZ { self.picture } else { FRAME };
