@@ -1,8 +1,9 @@
-//! From access units to parts, segments, windows, playlists and MPDs: CMAF, one track per rendition. Sans-IO but for `live`.
+//! From access units to parts, segments, windows, playlists and MPDs: CMAF, one track per rendition. Sans-IO but for `live` and
+//! `sequence`, which reserves numbers on disk.
 //!
 //! ```text
 //!   TrackWriter ── access units ──► presentation ──► segmenter (one a track) ──► fmp4 ──► part
-//!   (live.rs)                          │ cuts, dates, DASH periods                         │
+//!   (live.rs)                          │ cuts, dates (clock), DASH periods (periods)       │
 //!                                      ▼                                                   ▼
 //!                                   catalog  ◄───────────── watch cells ─────────────►  window
 //!                                      │                                                   │

@@ -29,7 +29,7 @@ use crate::packager::{Config, Presentation};
 
 /// What files are named after the stream's name.
 const SUFFIX: &str = ".window";
-/// What the frame and a few inits may add to the media.
+/// What a file may hold beside media and its header: a few inits, and what stands around all of it.
 const OVERHEAD_BYTES: u64 = 1 << 20;
 /// Threads that read and write windows. Most of the time goes to syncing the numbers of one stream after another, which a disk does for several
 /// at once in hardly more time than for one; each has a window in memory of its own.

@@ -56,7 +56,7 @@ fn write(text: &mut String, window: &Window, reports: &[Report], delta: bool) ->
     let mut init = None;
     for segment in segments {
         behind -= segment.duration;
-        open_segment(text, segment, &mut init)?;
+        before_parts(text, segment, &mut init)?;
         if behind <= near_edge {
             parts(text, segment, scale)?;
             gap_parts(text, segment, scale, config.part_ticks(scale))?;
@@ -68,7 +68,7 @@ fn write(text: &mut String, window: &Window, reports: &[Report], delta: bool) ->
         writeln!(text, "s{}.m4s", segment.msn)?;
     }
     if let Some(open) = &window.open {
-        open_segment(text, open, &mut init)?;
+        before_parts(text, open, &mut init)?;
         parts(text, open, scale)?;
     }
     if window.ended { writeln!(text, "#EXT-X-ENDLIST") } else { what_comes(text, window, reports) }
@@ -129,7 +129,7 @@ fn skippable(segments: &[Arc<Segment>], boundary: i64) -> usize {
 }
 
 /// What must stand before the first part of a segment. Spec: RFC 8216bis §4.4.4.9.
-fn open_segment(text: &mut String, segment: &Segment, init: &mut Option<u32>) -> std::fmt::Result {
+fn before_parts(text: &mut String, segment: &Segment, init: &mut Option<u32>) -> std::fmt::Result {
     if segment.discontinuity {
         writeln!(text, "#EXT-X-DISCONTINUITY")?;
     }

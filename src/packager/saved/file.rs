@@ -1,4 +1,4 @@
-//! The frame around header and payload.
+//! What stands around header and payload: what file it is, of which version, how long, and a checksum.
 
 use std::io::{self, Write};
 
