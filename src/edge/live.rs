@@ -164,6 +164,8 @@ impl Edge {
 /// A media playlist, whole or as a delta update, as `window` has it.
 fn playlist_of(stream: &Stream, window: &Window, directives: Directives, headers: &HeaderMap) -> Response<Body> {
     let Directives { msn, skip, .. } = directives;
+    // An ended playlist is the same whatever is asked for. Spec: RFC 8216bis §6.2.5.1.
+    let skip = skip && !window.ended;
     let target = window.rendition.config.target_duration;
     // One that was asked for by its number will not be another.
     let caching = if msn.is_some() { Caching::targets(BLOCKING_PLAYLIST, target) } else { NEWEST };

@@ -220,6 +220,27 @@ async fn a_blocked_playlist_is_released_by_the_end() {
     assert_eq!(held.await.expect("no panic").status(), StatusCode::OK);
 }
 
+/// RFC 8216bis §6.2.5.1: `_HLS_skip` is ignored in a playlist that has ended.
+#[tokio::test]
+async fn an_ended_playlist_is_whole_whatever_is_asked_for() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config::default());
+    for ended in [false, true] {
+        // A minute, of which all but 24 s may be skipped.
+        let mut window = testing::window_of(&fixture.rendition, 4, 30, 3, 0);
+        window.ended = ended;
+        fixture.window.send_replace(Arc::new(window));
+        let mut answers = Vec::new();
+        for query in ["", "?_HLS_skip=YES"] {
+            let response = get(&edge, &format!("{BASE}/index.m3u8{query}")).await;
+            let etag = header(response.headers(), "etag").to_owned();
+            answers.push((etag, body(response).await));
+        }
+        let [(etag, full), (asked_etag, asked)] = &answers[..] else { unreachable!() };
+        assert_eq!((asked == full, asked_etag == etag), (ended, ended), "{asked:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn three_target_durations_are_the_longest_wait() {
     let fixture = testing::fixture();
