@@ -14,7 +14,7 @@ pub struct Rendition {
     pub id: RenditionId,
     /// The epoch that its URLs carry.
     pub epoch: Epoch,
-    /// Its newest init.
+    /// Its newest init: that of the next part. It becomes so when the media that needs it has come, and no sooner.
     pub init: Arc<Init>,
     /// The rules it is packaged by, the same for all renditions.
     pub config: Arc<Config>,

@@ -25,6 +25,11 @@ fn check(window: &Window, text: &str, delta: bool) {
     let count = |tag: &str| text.lines().filter(|line| line.starts_with(tag)).count();
     assert_eq!(count("#EXT-X-ENDLIST"), usize::from(window.ended));
     assert_eq!(count("#EXT-X-PRELOAD-HINT:TYPE=PART"), usize::from(!window.ended));
+    if !window.ended {
+        let newest = format!("{}.mp4\"", window.rendition.init.number);
+        let named = text.rsplit("init-").next().is_some_and(|rest| rest.starts_with(&newest));
+        assert!(named, "the init of the next part is the one named last");
+    }
     assert_eq!(count("#EXT-X-DISCONTINUITY-SEQUENCE:"), 1);
     let durations: Vec<f64> = text.lines().filter_map(|line| value(line, "#EXTINF:")).collect();
     let listed = window.listed_segments();

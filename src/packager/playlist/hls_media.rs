@@ -102,8 +102,14 @@ fn header(text: &mut String, window: &Window, skipped: usize) -> std::fmt::Resul
     Ok(())
 }
 
-/// What a live playlist ends with: the next part's name, and where the other renditions are.
+/// What a live playlist ends with: the next part's name, before it that of its init where it is not the one listed last, and where the other renditions
+/// are. Spec: RFC 8216bis §4.4.5.3, Appendix B.1.
 fn what_comes(text: &mut String, window: &Window, reports: &[Report]) -> std::fmt::Result {
+    let next = window.rendition.init.number;
+    let last = window.open.as_ref().or(window.listed_segments().last());
+    if last.is_none_or(|last| last.init.number != next) {
+        writeln!(text, "#EXT-X-PRELOAD-HINT:TYPE=MAP,URI=\"init-{next}.mp4\"")?;
+    }
     writeln!(text, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"p{}.m4s\"", window.next_part)?;
     for report in reports {
         write!(text, "#EXT-X-RENDITION-REPORT:URI=\"../{}/index.m3u8\",LAST-MSN={}", report.id, report.last_msn)?;

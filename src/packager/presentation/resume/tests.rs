@@ -7,7 +7,7 @@ use crate::media::codec::h264;
 use crate::media::{Format, Kind, RenditionId, Timescale, Track};
 use crate::packager::playlist::{dash, hls_media};
 use crate::packager::testing::simulation::{START, Simulation, payload};
-use crate::packager::testing::{audio_track, video_track};
+use crate::packager::testing::{audio_track, mp3_track, video_track};
 use crate::packager::{Config, Window};
 
 const VIDEO: RenditionId = RenditionId { kind: Kind::Video, index: 0 };
@@ -228,6 +228,39 @@ fn another_resolution_is_one_discontinuity_with_its_own_init() {
     let playlist = text(&simulation.windows[&VIDEO]);
     assert!(playlist.contains("init-0.mp4") && playlist.contains("init-1.mp4"), "{playlist}");
     assert!(!text(&simulation.windows[&AUDIO]).contains("init-1.mp4"));
+}
+
+/// RFC 8216bis Appendix B.1. Nothing is said of a format before media has come in it: another one may take its place.
+#[test]
+fn the_init_of_the_next_part_is_hinted_where_it_is_another_one() {
+    let mut simulation = Simulation::new(Config::default());
+    assert_eq!((simulation.add(video_track()), simulation.add(audio_track())), (VIDEO, AUDIO));
+    let mut hinted = BTreeMap::from([VIDEO, AUDIO].map(|id| (id, Vec::new())));
+    for n in 0..240 {
+        let mut change = |id, track| simulation.presentation.set_track(id, track).expect("a good track");
+        match n {
+            100 => change(AUDIO, mp3_track(48_000)),
+            // The next key frame is the 180th picture, and init-1 is used by none.
+            178 => change(VIDEO, Track { language: "de".into(), ..video_track() }),
+            179 => change(VIDEO, Track { language: "en".into(), ..video_track() }),
+            _ => {}
+        }
+        picture(&mut simulation, n, 60);
+        for (id, hinted) in &mut hinted {
+            let window = &simulation.windows[id];
+            let playlist = text(window);
+            let (_, hints) = playlist.split_once("#EXT-X-PRELOAD-HINT:").expect("a hint");
+            let Some(map) = hints.strip_prefix("TYPE=MAP,URI=\"init-") else { continue };
+            let (number, part) = map.split_once(".mp4\"\n").expect("a URI");
+            let number: u32 = number.parse().expect("a number");
+            assert!(window.init(number).is_some() && part.starts_with("#EXT-X-PRELOAD-HINT:TYPE=PART,"), "{playlist}");
+            hinted.push((n, number));
+        }
+    }
+    // Six pictures make a part, or ten frames of sound in about the same time, and what follows them ends it.
+    let at = |pictures: std::ops::Range<i64>, init: u32| pictures.map(move |n| (n, init));
+    assert_eq!(hinted[&VIDEO], at(0..6, 0).chain(at(180..186, 2)).collect::<Vec<_>>());
+    assert_eq!(hinted[&AUDIO], at(0..6, 0).chain(at(100..106, 1)).collect::<Vec<_>>());
 }
 
 #[test]
