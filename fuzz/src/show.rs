@@ -8,7 +8,7 @@ use rillcast::media::codec::{aac, h264};
 use rillcast::media::{AccessUnit, Epoch, Format, Kind, RenditionId, Slab, Timescale, Track, WallTime};
 use rillcast::packager::presentation::{Presentation, Sequence};
 use rillcast::packager::rules::{
-    assert_history_is_kept, assert_long_enough, assert_periods_are_kept, assert_rules_behind,
+    assert_formats_are_named, assert_history_is_kept, assert_long_enough, assert_periods_are_kept, assert_rules_behind,
 };
 use rillcast::packager::saved;
 use rillcast::packager::{Catalog, Config, Window};
@@ -259,6 +259,9 @@ impl Show {
                 assert_history_is_kept(before, &window);
             }
             assert_rules_behind(before.map(|before| &**before), &window);
+            if let Some(catalog) = &self.catalog {
+                assert_formats_are_named(catalog, &window);
+            }
             let first = window.segments.first().or(window.open.as_ref()).map_or(window.open_msn, |first| first.msn);
             let first = *self.firsts.entry(window.rendition.id).or_insert(first);
             if !self.evicted {

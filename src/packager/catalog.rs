@@ -47,6 +47,8 @@ pub struct Catalog {
 pub struct Measured {
     /// Which one.
     pub rendition: Arc<Rendition>,
+    /// The inits of the next part and of all segments that playlists list, the newest first.
+    pub inits: Vec<Arc<Init>>,
     /// Highest bit rate of a segment so far, rounded up with some headroom, bits a second. Never falls.
     pub peak_bps: u64,
     /// Bit rate over all segments so far, rounded up, bits a second.

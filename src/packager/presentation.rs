@@ -299,6 +299,7 @@ impl Presentation {
         entry.segmenter.push(unit, opening, self.clock.offset());
         if let Some(init) = changed {
             entry.segmenter.set_init(init);
+            self.catalog_due = true;
         }
         if opening.is_some() && leads {
             self.catalog_due = true;

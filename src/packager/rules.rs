@@ -117,6 +117,16 @@ fn assert_period_is_kept(old: &Period, new: &Period) {
     }
 }
 
+/// Every format that is listed is one that CODECS can name. Spec: RFC 8216bis §6.2.4.
+pub fn assert_formats_are_named(catalog: &Catalog, window: &Window) {
+    let id = window.rendition.id;
+    let Some(measured) = catalog.renditions.iter().find(|measured| measured.rendition.id == id) else { return };
+    for segment in window.listed_segments().iter().chain(&window.open) {
+        let named = measured.inits.contains(&segment.init);
+        assert!(named, "the multivariant playlist does not know the format of segment {} of {id}", segment.msn);
+    }
+}
+
 /// The rules of CONFORMANCE that hold for every window, whatever was published.
 pub fn assert_rules(window: &Window) {
     assert_rules_behind(None, window);

@@ -177,6 +177,17 @@ impl Segmenter {
         self.segments.all()
     }
 
+    /// The inits of the next part and of all segments that playlists list, the newest first.
+    pub(super) fn listed_inits(&self) -> Vec<Arc<Init>> {
+        let mut inits = vec![Arc::clone(&self.rendition.init)];
+        for segment in self.segments.all().iter().skip(self.segments.listed()).rev() {
+            if inits.last().is_some_and(|last| last.number != segment.init.number) {
+                inits.push(Arc::clone(&segment.init));
+            }
+        }
+        inits
+    }
+
     /// Where `unit` is presented on the track's timeline, without the reordering of single pictures.
     pub(super) fn presentation_time(&self, unit: &AccessUnit) -> MediaTime {
         MediaTime::new(unit.dts.saturating_add(self.reordering), self.timescale())

@@ -32,7 +32,7 @@ pub fn render(catalog: &Catalog) -> String {
         playlist.alternatives.extend(captions.then(closed_captions));
         playlist.variants = video.iter().map(|measured| variant(catalog, measured, &audio, captions)).collect();
         if !audio.is_empty()
-            && audio.iter().all(|measured| measured.rendition.init.track.format.is_silent_in_browsers())
+            && audio.iter().all(|own| own.inits.iter().any(|init| init.track.format.is_silent_in_browsers()))
         {
             // Chromium takes no MP3 in MP4 and would drop the whole variant: it gets the picture alone.
             playlist.variants.extend(video.iter().map(|measured| variant(catalog, measured, &[], captions)));
@@ -48,12 +48,13 @@ fn uri(catalog: &Catalog, measured: &Measured) -> String {
     format!("{}/{}/index.m3u8", catalog.epoch, measured.rendition.id)
 }
 
-/// Peak and average include the most demanding audio rendition. Spec: RFC 8216bis §4.4.6.2.
+/// Peak and average include the most demanding audio rendition. Codecs are those of all segments that are listed; who looks at one of a kind looks at the
+/// newest. Spec: RFC 8216bis §4.4.6.2, §6.2.4.
 fn variant(catalog: &Catalog, measured: &Measured, audio: &[&Measured], captions: bool) -> VariantStream {
     let format = &measured.rendition.init.track.format;
-    let mut codecs = vec![format.codec_string()];
-    for other in audio {
-        let codec = other.rendition.init.track.format.codec_string();
+    let mut codecs = Vec::new();
+    for init in std::iter::once(&measured).chain(audio).flat_map(|own| &own.inits) {
+        let codec = init.track.format.codec_string();
         if !codecs.contains(&codec) {
             codecs.push(codec);
         }
@@ -110,7 +111,7 @@ fn closed_captions() -> AlternativeMedia {
 mod tests {
     use super::*;
     use crate::packager::Config;
-    use crate::packager::testing::mp3_track;
+    use crate::packager::testing::{audio_track, mp3_track};
     use crate::packager::testing::simulation::Simulation;
 
     fn rendered(kinds: &[Kind]) -> String {
@@ -140,6 +141,27 @@ mod tests {
         assert_eq!((with.codecs.as_deref(), with.audio.is_some()), (Some("avc1.64001F,mp4a.6B"), true));
         assert_eq!((without.codecs.as_deref(), without.audio.is_some()), (Some("avc1.64001F"), false));
         assert_eq!(with.uri, without.uri);
+    }
+
+    /// RFC 8216bis §6.2.4. A browser that cannot play what is listed still gets the picture.
+    #[test]
+    fn codecs_are_those_of_all_that_is_listed() {
+        let both = [Kind::Video, Kind::Audio];
+        let mut simulation = Simulation::new(Config::default());
+        let said = |simulation: &Simulation| -> Vec<String> {
+            let text = render(simulation.catalog.as_ref().unwrap());
+            let (_, playlist) = m3u8_rs::parse_master_playlist(text.as_bytes()).unwrap();
+            playlist.variants.into_iter().filter_map(|variant| variant.codecs).collect()
+        };
+        simulation.audio = mp3_track(48_000);
+        simulation.stream(8.0, (30, 1), 60, false, &both);
+        simulation.outage(8_000_000, 1_000_000);
+        simulation.audio = audio_track();
+        simulation.stream(5.0, (30, 1), 60, false, &both);
+        assert_eq!(said(&simulation), ["avc1.64001F,mp4a.40.2,mp4a.6B", "avc1.64001F"]);
+        simulation.outage(14_000_000, 1_000_000);
+        simulation.stream(30.0, (30, 1), 60, false, &both);
+        assert_eq!(said(&simulation), ["avc1.64001F,mp4a.40.2"]);
     }
 
     #[test]

@@ -68,6 +68,7 @@ impl Presentation {
             entry.peak_bps = entry.peak_bps.max(round_up(totals.peak_bps as f64 * 1.1));
             renditions.push(Measured {
                 rendition: Arc::clone(entry.segmenter.rendition()),
+                inits: entry.segmenter.listed_inits(),
                 peak_bps: entry.peak_bps,
                 average_bps: round_up(average * 1.02),
                 frame_rate: match &entry.segmenter.rendition().init.track.format {

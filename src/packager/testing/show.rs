@@ -173,7 +173,8 @@ impl Show {
             let video = line.id.kind == Kind::Video;
             let (peak_bps, average_bps) = if video { (3_200_000, 2_900_000) } else { (131_000, 128_000) };
             let frame_rate = if video { 25.0 } else { 0.0 };
-            Measured { rendition: self.rendition(line), peak_bps, average_bps, frame_rate, captions: false }
+            let inits = vec![line.init.clone()];
+            Measured { rendition: self.rendition(line), inits, peak_bps, average_bps, frame_rate, captions: false }
         };
         Catalog {
             epoch: self.epoch,

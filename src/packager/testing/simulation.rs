@@ -9,7 +9,7 @@ use super::{audio_track, video_track};
 use crate::media::{AccessUnit, Epoch, Kind, RenditionId, Slab, Timescale, Track, WallTime};
 use crate::packager::playlist::hls_media;
 use crate::packager::presentation::{Changes, Presentation, Sequence};
-use crate::packager::rules::assert_periods_are_kept;
+use crate::packager::rules::{assert_formats_are_named, assert_periods_are_kept};
 pub(crate) use crate::packager::rules::{assert_history_is_kept, assert_parts_are_long_enough, assert_rules};
 use crate::packager::saved;
 use crate::packager::{Catalog, Config, Segment, Window};
@@ -170,6 +170,9 @@ impl Simulation {
                 assert_periods_are_kept(before, &catalog);
             }
             self.catalog = Some(catalog);
+        }
+        if let Some(catalog) = &self.catalog {
+            self.windows.values().for_each(|window| assert_formats_are_named(catalog, window));
         }
     }
 

@@ -100,7 +100,8 @@ pub(crate) fn fixture() -> Fixture {
 
 /// A catalog of `renditions`, without DASH periods.
 pub(crate) fn catalog(renditions: Vec<Arc<Rendition>>) -> Catalog {
-    let measured = |rendition| Measured {
+    let measured = |rendition: Arc<Rendition>| Measured {
+        inits: vec![Arc::clone(&rendition.init)],
         rendition,
         peak_bps: 2_000_000,
         average_bps: 1_500_000,
