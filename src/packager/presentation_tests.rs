@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::playlist::hls_media;
 use super::testing::simulation::{Simulation, assert_parts_are_long_enough, payload};
 use super::testing::{audio_track, mp3_track, video_track};
 use super::{Config, Segment, Window};
@@ -43,6 +44,34 @@ fn every_usual_rate_gives_two_second_segments_of_legal_parts() {
             let catalog = simulation.catalog.as_ref().unwrap();
             let shown = catalog.renditions[0].frame_rate;
             assert!((shown - rate.0 as f64 / rate.1 as f64).abs() < 0.001, "{rate:?} shown as {shown}");
+        }
+    }
+}
+
+/// An access unit lasts until the next one, which therefore ends the part that is full.
+#[test]
+fn a_part_is_shown_with_the_access_unit_that_ends_it() {
+    let unseen = |simulation: &Simulation, id: RenditionId, until: i64| -> i64 {
+        let window: &Window = &simulation.windows[&id];
+        let last = window.open.as_ref().or(window.segments.last());
+        until - last.map_or(0, |last| last.start + last.duration)
+    };
+    let scale = Timescale::new(48_000).unwrap();
+    // 24, 25, 30, 50 and 60 pictures a second, and how many of them a part holds. Ten frames of sound are one.
+    for (picture, most) in [(3_750, 5), (3_600, 5), (3_000, 6), (1_800, 10), (1_500, 12)] {
+        let mut simulation = Simulation::new(Config::default());
+        let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+        let mut frame = 0;
+        for dts in (0..300).map(|n| n * picture) {
+            simulation.push(video, dts, dts, dts % 180_000 == 0, 700, Timescale::NINETY_KHZ);
+            let pictures = unseen(&simulation, video, dts) / picture;
+            assert!(pictures < most, "{pictures} pictures of {picture} ticks before {dts} are a part");
+            while frame * 1_024 * 90_000 < (dts + picture) * 48_000 {
+                simulation.push(audio, frame * 1_024, frame * 1_024, true, 200, scale);
+                let frames = unseen(&simulation, audio, frame * 1_024) / 1_024;
+                assert!(frames < 10, "{frames} frames before {frame} are a part");
+                frame += 1;
+            }
         }
     }
 }
@@ -212,24 +241,41 @@ fn a_hole_in_the_timeline_is_a_discontinuity_in_every_rendition() {
     let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
     let scale = Timescale::new(48_000).unwrap();
     let mut frame = 0;
-    for n in 0..600 {
-        let jump = if n >= 300 { 3_600 } else { 0 };
-        let dts = n * 3_000 + jump * 90_000;
-        simulation.push(video, dts, dts, n % 60 == 0, 700, Timescale::NINETY_KHZ);
-        while frame * 1024 * 90_000 < (n + 1) * 3_000 * 48_000 {
-            let at = frame * 1024 + jump * 48_000;
-            simulation.push(audio, at, at, true, 200, scale);
-            frame += 1;
+    let mut publish = |simulation: &mut Simulation, pictures: std::ops::Range<i64>| {
+        for n in pictures {
+            let jump = if n >= 300 { 3_600 } else { 0 };
+            let dts = n * 3_000 + jump * 90_000;
+            simulation.push(video, dts, dts, n % 60 == 0, 700, Timescale::NINETY_KHZ);
+            while frame * 1024 * 90_000 < (n + 1) * 3_000 * 48_000 {
+                let at = frame * 1024 + jump * 48_000;
+                simulation.push(audio, at, at, true, 200, scale);
+                frame += 1;
+            }
         }
-    }
-    let of = |id| -> Vec<(u64, u64)> {
+    };
+    let of = |simulation: &Simulation, id: RenditionId| -> Vec<(u64, u64)> {
         let window: &Window = &simulation.windows[&id];
         let marked = window.segments.iter().filter(|segment| segment.discontinuity);
         marked.map(|segment| (segment.msn, segment.discontinuity_sequence)).collect()
     };
-    assert_eq!(of(VIDEO).len(), 1);
-    assert_eq!(of(VIDEO), of(AUDIO));
-    assert_eq!(of(VIDEO)[0].1, 4);
+    publish(&mut simulation, 0..600);
+    assert_eq!(of(&simulation, VIDEO).len(), 1);
+    assert_eq!(of(&simulation, VIDEO), of(&simulation, AUDIO));
+    assert_eq!(of(&simulation, VIDEO)[0].1, 4);
+    // What playlists say of it: the number before their first tag (RFC 8216bis §4.4.3.3).
+    let said = |simulation: &Simulation, id: RenditionId| {
+        let text = hls_media::render(&simulation.windows[&id], &[], false);
+        let (_, number) = text.split_once("#EXT-X-DISCONTINUITY-SEQUENCE:").unwrap();
+        (number.lines().next().map(String::from), text.matches("#EXT-X-DISCONTINUITY\n").count())
+    };
+    for id in [VIDEO, AUDIO] {
+        assert_eq!(said(&simulation, id), (Some("3".into()), 1), "{id}: the tag is listed");
+    }
+    publish(&mut simulation, 600..1_000);
+    for id in [VIDEO, AUDIO] {
+        assert_eq!(said(&simulation, id), (Some("4".into()), 0), "{id}: the tag has left, its segment is kept");
+        assert_eq!(of(&simulation, id).len(), 1, "{id}");
+    }
 }
 
 #[test]

@@ -114,6 +114,17 @@ fn limits_of_a_key_end_what_passes_them() {
 }
 
 #[test]
+fn an_encoder_whose_key_frames_are_rare_is_sent_away_where_they_are_required() {
+    let server = Server::start_with(&[("RILLCAST__PACKAGER__REQUIRE_KEYFRAMES", "true")]);
+    let rare = Source { gop: 600, ..Source::default() };
+    assert_sent_away(&server.publish_url("rare"), &rare, "key frames must come at least every 4 s");
+    let _publisher = Publisher::ffmpeg(&server.publish_url("show"), &Source::default());
+    server.wait_live("show", 3);
+    let multivariant = server.get("/live/show/index.m3u8").text();
+    assert!(multivariant.contains("#EXT-X-INDEPENDENT-SEGMENTS\n"), "{multivariant}");
+}
+
+#[test]
 fn tokens_publish_and_watch_until_they_expire() {
     let (server, _folder) = with_file("[access.apps.live]\nwatch = \"token\"\n");
     let _publishing = key(&server, &["live/show"]);

@@ -241,6 +241,24 @@ mod tests {
         assert_eq!(render(window, &[], true), render(window, &[], false));
     }
 
+    /// RFC 8216bis §6.2.2.
+    #[test]
+    fn parts_are_listed_up_to_three_target_durations_from_the_end_and_no_further() {
+        let simulation = simulation(30.5, Config::default());
+        for window in simulation.windows.values() {
+            let text = render(window, &[], false);
+            let (whole, _) = text.split_once("#EXT-X-PART:").unwrap();
+            let whole = whole.matches("#EXTINF:").count();
+            let all: Vec<_> = window.listed_segments().iter().chain(&window.open).collect();
+            // From the end of a segment to the end of the playlist, seconds.
+            let behind = |index: usize| -> f64 {
+                let ticks = all.iter().skip(index + 1).map(|segment| segment.duration).sum();
+                window.rendition.init.track.timescale.seconds(ticks)
+            };
+            assert!(behind(whole) <= 12.0 && behind(whole - 1) > 12.0, "{whole} segments are listed without parts\n{text}");
+        }
+    }
+
     #[test]
     fn readers_that_are_not_ours_understand_it() {
         let simulation = simulation(30.0, Config::default());

@@ -109,10 +109,13 @@ fn closed_captions() -> AlternativeMedia {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::packager::Config;
-    use crate::packager::testing::{audio_track, mp3_track};
+    use crate::media::Timescale;
+    use crate::packager::testing::{audio_track, mp3_track, video_track};
     use crate::packager::testing::simulation::Simulation;
+    use crate::packager::{Config, Segment};
 
     fn rendered(kinds: &[Kind]) -> String {
         let mut simulation = Simulation::new(Config::default());
@@ -128,6 +131,52 @@ mod tests {
     #[test]
     fn video_alone_names_no_audio_group() {
         insta::assert_snapshot!("multivariant_video", rendered(&[Kind::Video]));
+    }
+
+    #[test]
+    fn independent_segments_are_promised_where_they_are_required() {
+        for require_keyframes in [false, true] {
+            let mut simulation = Simulation::new(Config { require_keyframes, ..Config::default() });
+            simulation.stream(9.0, (30, 1), 60, true, &[Kind::Video, Kind::Audio]);
+            let text = render(simulation.catalog.as_ref().unwrap());
+            assert_eq!(text.contains("\n#EXT-X-INDEPENDENT-SEGMENTS\n"), require_keyframes, "{text}");
+        }
+    }
+
+    /// RFC 8216bis §4.4.6.2, and §4.1: the peak is that of contiguous segments of half a target duration to one and a half.
+    #[test]
+    fn bit_rates_are_those_of_the_files_with_little_headroom() {
+        let mut simulation = Simulation::new(Config::default());
+        let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+        let mut frame = 0;
+        for n in 0..420_i64 {
+            // The fourth segment is four times as large as the others.
+            let bytes = if (180..240).contains(&n) { 8_000 } else { 2_000 };
+            simulation.push(video, n * 3_000, n * 3_000, n % 60 == 0, bytes, Timescale::NINETY_KHZ);
+            while frame * 1_024 < (n + 1) * 1_600 {
+                simulation.push(audio, frame * 1_024, frame * 1_024, true, 600, simulation.audio.timescale);
+                frame += 1;
+            }
+        }
+        let (mut peak, mut average) = (0.0, 0.0);
+        for window in simulation.windows.values() {
+            let scale = window.rendition.init.track.timescale;
+            let seconds = |set: &[Arc<Segment>]| scale.seconds(set.iter().map(|segment| segment.duration).sum());
+            let rate = |set: &[Arc<Segment>]| {
+                let bytes: usize = set.iter().flat_map(|segment| segment.slices()).map(|slice| slice.len()).sum();
+                bytes as f64 * 8.0 / seconds(set)
+            };
+            let all = &window.segments[..];
+            let sets = (0..all.len()).flat_map(|from| (from + 1..=all.len()).map(move |to| &all[from..to]));
+            peak += sets.filter(|set| (1.9..6.6).contains(&seconds(set))).map(rate).fold(0.0, f64::max);
+            average += rate(all);
+        }
+        assert!(peak > 2.0 * average, "they are two figures: {peak} {average}");
+        let text = render(simulation.catalog.as_ref().unwrap());
+        let (_, playlist) = m3u8_rs::parse_master_playlist(text.as_bytes()).unwrap();
+        let said = &playlist.variants[0];
+        let said = (said.bandwidth as f64 / peak, said.average_bandwidth.unwrap() as f64 / average);
+        assert!((1.0..1.12).contains(&said.0) && (1.0..1.04).contains(&said.1), "{said:?} of {peak} {average}");
     }
 
     #[test]

@@ -69,6 +69,18 @@ fn each_period_has_the_picture_rate_of_its_own_encoder() {
     assert!(multivariant.contains("FRAME-RATE=24"), "{multivariant}");
 }
 
+/// ISO/IEC 23009-1 §5.3.7.2: 0 promises nothing. Sound can begin with any frame.
+#[test]
+fn where_a_segment_had_to_end_without_a_key_frame_none_is_promised() {
+    for (key_frames, promised) in [(60, 1), (900, 0)] {
+        let mut simulation = Simulation::new(Config::default());
+        simulation.stream(25.0, (30, 1), key_frames, false, &BOTH);
+        let mpd = parsed(&simulation);
+        let said: Vec<_> = mpd.periods[0].adaptations.iter().map(|set| set.startWithSAP).collect();
+        assert_eq!(said, [Some(promised), Some(1)], "a key frame every {key_frames} pictures");
+    }
+}
+
 #[test]
 fn a_stream_that_has_had_a_long_segment_says_that_it_may_have_one() {
     let mut simulation = Simulation::new(Config::default());
