@@ -194,15 +194,18 @@ impl Presentation {
     /// # Errors
     /// [`Error::Init`].
     pub fn set_track(&mut self, id: RenditionId, track: Track) -> Result<(), Error> {
-        let Some(entry) = self.tracks.iter_mut().find(|entry| entry.segmenter.id() == id) else {
+        let Some(index) = self.tracks.iter().position(|entry| entry.segmenter.id() == id) else {
             return Ok(());
         };
+        let Some(entry) = self.tracks.get_mut(index) else { return Ok(()) };
         let source = track.timescale;
         let track = Track { timescale: entry.segmenter.timescale(), ..track };
         let bytes = init::write(&track)?;
         entry.source = source;
         entry.next_init = Some(Arc::new(Init { number: entry.inits, bytes, track }));
         entry.inits += 1;
+        // What waits was meant for the format before, with which nothing can begin any more.
+        self.waiting.retain(|(waiting, ..)| *waiting != index);
         Ok(())
     }
 

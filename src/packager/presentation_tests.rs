@@ -9,7 +9,7 @@ use super::playlist::hls_media;
 use super::testing::simulation::{Simulation, assert_parts_are_long_enough, payload};
 use super::testing::{audio_track, mp3_track, video_track};
 use super::{Config, Segment, Window};
-use crate::media::{Format, Kind, RenditionId, Timescale};
+use crate::media::{Format, Kind, RenditionId, Timescale, Track};
 
 const VIDEO: RenditionId = RenditionId { kind: Kind::Video, index: 0 };
 const AUDIO: RenditionId = RenditionId { kind: Kind::Audio, index: 0 };
@@ -156,6 +156,28 @@ fn rare_sound_whose_frames_fit_badly_still_has_parts() {
             assert!(segment.parts.iter().rev().skip(1).all(|one| one.duration == i64::from(samples) * part));
         }
     }
+}
+
+/// Some encoders describe themselves twice before their first picture.
+#[test]
+fn a_format_that_is_replaced_before_any_media_was_never_there() {
+    let mut simulation = Simulation::new(Config::default());
+    let (video, audio) = (simulation.add(video_track()), simulation.add(audio_track()));
+    let scale = Timescale::new(48_000).unwrap();
+    // Sound of the old format waits for the first picture, and in vain.
+    simulation.push(audio, 0, 0, true, 200, scale);
+    simulation.presentation.set_track(audio, mp3_track(48_000)).unwrap();
+    simulation.presentation.set_track(video, Track { language: "de".into(), ..video_track() }).unwrap();
+    for n in 0..200 {
+        simulation.push(video, n * 3_000, n * 3_000, n % 60 == 0, 700, Timescale::NINETY_KHZ);
+        simulation.push(audio, n * 1_600 + 800, n * 1_600 + 800, true, 300, scale);
+    }
+    for window in simulation.windows.values() {
+        assert!(window.segments.len() == 3, "{}: {} segments", window.rendition.id, window.segments.len());
+        assert!(window.segments.iter().all(|segment| segment.init.number == 1 && !segment.discontinuity));
+        assert!(payload(window).len() > 180 * 300, "all that came afterwards is there");
+    }
+    assert_eq!(simulation.windows[&AUDIO].segments[0].start, 800);
 }
 
 #[test]

@@ -255,7 +255,10 @@ mod tests {
                 let ticks = all.iter().skip(index + 1).map(|segment| segment.duration).sum();
                 window.rendition.init.track.timescale.seconds(ticks)
             };
-            assert!(behind(whole) <= 12.0 && behind(whole - 1) > 12.0, "{whole} segments are listed without parts\n{text}");
+            assert!(
+                behind(whole) <= 12.0 && behind(whole - 1) > 12.0,
+                "{whole} segments are listed without parts\n{text}"
+            );
         }
     }
 

@@ -113,8 +113,8 @@ mod tests {
 
     use super::*;
     use crate::media::Timescale;
-    use crate::packager::testing::{audio_track, mp3_track, video_track};
     use crate::packager::testing::simulation::Simulation;
+    use crate::packager::testing::{audio_track, mp3_track, video_track};
     use crate::packager::{Config, Segment};
 
     fn rendered(kinds: &[Kind]) -> String {

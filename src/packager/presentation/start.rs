@@ -80,6 +80,9 @@ impl Presentation {
         let Some(entry) = self.tracks.get_mut(index) else { return Ok(()) };
         let rendition = Arc::clone(entry.segmenter.rendition());
         entry.segmenter = Segmenter::new(rendition, cut.msn);
+        if let Some(init) = entry.next_init.take() {
+            entry.segmenter.set_init(init);
+        }
         entry.segmenter.start(unit, cut.opening);
         self.note_follower(index);
         self.catalog_due = true;
