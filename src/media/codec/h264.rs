@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 pub use self::access_unit::{Contents, UnitError, inspect};
 use self::sps::Sps;
-pub use self::sps::{MAX_SIDE, Sampling};
+pub use self::sps::{DynamicRange, MAX_SIDE, Sampling};
 use crate::media::reader::{Reader, Truncated};
 
 /// Why a configuration record is refused; the text is shown to the publisher.
@@ -71,6 +71,8 @@ pub struct Config {
     pub width: u16,
     /// Picture height after cropping, in luma samples.
     pub height: u16,
+    /// As the VUI says.
+    pub dynamic_range: DynamicRange,
     /// Pictures a second as the VUI says, as numerator and denominator, when it says so and calls it fixed or gives timing at all.
     pub frame_rate: Option<(u32, u32)>,
 }
@@ -80,7 +82,7 @@ impl Config {
     /// leave them zero in the record.
     ///
     /// # Errors
-    /// [`Error`] says which rule the record breaks. Nonsense in the VUI is no error, only no `frame_rate`.
+    /// [`Error`] says which rule the record breaks. Nonsense in the VUI is no error, only no `frame_rate`, and the standard `dynamic_range`.
     pub fn parse(record: &[u8]) -> Result<Self, Error> {
         let mut reader = Reader::new(record);
         let version = reader.u8()?;
@@ -115,7 +117,8 @@ impl Config {
             nal_length_bytes,
             width: sps.width,
             height: sps.height,
-            frame_rate: sps.frame_rate,
+            dynamic_range: sps.vui.dynamic_range,
+            frame_rate: sps.vui.frame_rate,
         })
     }
 

@@ -2,11 +2,15 @@
 //!
 //! Specification: RFC 8216bis-22 §4.4.6, §6.2.4; Apple HLS Authoring Specification 9.1 to 9.15.
 
+use std::collections::HashMap;
+
 use m3u8_rs::{
-    AlternativeMedia, AlternativeMediaType, ClosedCaptionGroupId, InstreamId, MasterPlaylist, Resolution, VariantStream,
+    AlternativeMedia, AlternativeMediaType, ClosedCaptionGroupId, InstreamId, MasterPlaylist, QuotedOrUnquoted,
+    Resolution, VariantStream,
 };
 
-use crate::media::Kind;
+use crate::media::codec::h264::DynamicRange;
+use crate::media::{Format, Kind};
 use crate::packager::Catalog;
 use crate::packager::catalog::Measured;
 
@@ -76,7 +80,21 @@ fn variant(catalog: &Catalog, measured: &Measured, audio: &[&Measured], captions
         } else {
             ClosedCaptionGroupId::None
         }),
+        other_attributes: video_range(format)
+            .map(|range| HashMap::from([("VIDEO-RANGE".into(), QuotedOrUnquoted::Unquoted(range.into()))])),
         ..VariantStream::default()
+    }
+}
+
+/// Where nothing is said, pictures are of the standard range. Spec: RFC 8216bis §4.4.6.2.
+fn video_range(format: &Format) -> Option<&'static str> {
+    match format {
+        Format::H264(config) => match config.dynamic_range {
+            DynamicRange::Standard => None,
+            DynamicRange::Hlg => Some("HLG"),
+            DynamicRange::Pq => Some("PQ"),
+        },
+        Format::Aac(_) | Format::Mp3(_) => None,
     }
 }
 
@@ -211,6 +229,23 @@ mod tests {
         simulation.outage(14_000_000, 1_000_000);
         simulation.stream(30.0, (30, 1), 60, false, &both);
         assert_eq!(said(&simulation), ["avc1.64001F,mp4a.40.2"]);
+    }
+
+    #[test]
+    fn a_high_dynamic_range_is_named() {
+        for (range, named) in
+            [(DynamicRange::Standard, None), (DynamicRange::Hlg, Some("HLG")), (DynamicRange::Pq, Some("PQ"))]
+        {
+            let mut simulation = Simulation::new(Config::default());
+            if let Format::H264(config) = &mut simulation.video.format {
+                config.dynamic_range = range;
+            }
+            simulation.stream(5.0, (30, 1), 60, false, &[Kind::Video]);
+            let text = render(simulation.catalog.as_ref().unwrap());
+            let (_, playlist) = m3u8_rs::parse_master_playlist(text.as_bytes()).unwrap();
+            let said = playlist.variants[0].other_attributes.as_ref().and_then(|all| all.get("VIDEO-RANGE"));
+            assert_eq!(said, named.map(|named| QuotedOrUnquoted::Unquoted(named.into())).as_ref(), "{text}");
+        }
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub(crate) fn video_track() -> Track {
         nal_length_bytes: 4,
         width: 1280,
         height: 720,
+        dynamic_range: h264::DynamicRange::Standard,
         frame_rate: None,
     };
     Track { format: Format::H264(config), timescale: Timescale::NINETY_KHZ, language: "und".into() }

@@ -24,6 +24,7 @@ fn video_track() -> Track {
         nal_length_bytes: 4,
         width: 1280,
         height: 720,
+        dynamic_range: h264::DynamicRange::Standard,
         frame_rate: Some((30, 1)),
     };
     Track { format: Format::H264(config), timescale: Timescale::NINETY_KHZ, language: "und".into() }

@@ -33,6 +33,29 @@ impl Sampling {
     const YUV_420: Self = Self { chroma_format: 1, luma_bits: 8, chroma_bits: 8 };
 }
 
+/// How bright the pictures' brightest samples are meant to be shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DynamicRange {
+    /// Standard, which is also what nothing is said of.
+    #[default]
+    Standard,
+    /// High, as ITU-R BT.2100 has it: hybrid log-gamma.
+    Hlg,
+    /// High, likewise: perceptual quantisation (SMPTE ST 2084).
+    Pq,
+}
+
+impl DynamicRange {
+    /// Spec: ITU-T H.264 table E-4.
+    fn of_transfer_characteristics(code: u32) -> Self {
+        match code {
+            16 => Self::Pq,
+            18 => Self::Hlg,
+            _ => Self::Standard,
+        }
+    }
+}
+
 /// What a sequence parameter set says, as far as anyone but a decoder wants to know.
 pub(super) struct Sps {
     /// profile_idc.
@@ -46,6 +69,13 @@ pub(super) struct Sps {
     pub(super) width: u16,
     /// After cropping, in luma samples.
     pub(super) height: u16,
+    pub(super) vui: Vui,
+}
+
+/// What the usability information says, as far as it is there and makes sense.
+#[derive(Default)]
+pub(super) struct Vui {
+    pub(super) dynamic_range: DynamicRange,
     /// Pictures a second, numerator and denominator.
     pub(super) frame_rate: Option<(u32, u32)>,
 }
@@ -69,8 +99,13 @@ impl Sps {
         bits.ue()?; // max_num_ref_frames
         bits.skip(1)?; // gaps_in_frame_num_value_allowed_flag
         let (width, height) = read_size(&mut bits, chroma_array_type)?;
-        let frame_rate = if bits.bit()? { vui_frame_rate(&mut bits).ok().flatten() } else { None };
-        Ok(Self { profile, compatibility, level, sampling, width, height, frame_rate })
+        let mut vui = Vui::default();
+        let has_vui = bits.bit()?;
+        if has_vui {
+            // What stands before the nonsense is good, and no decoder needs the rest.
+            let _ = vui.read(&mut bits);
+        }
+        Ok(Self { profile, compatibility, level, sampling, width, height, vui })
     }
 }
 
@@ -162,41 +197,49 @@ fn skip_scaling_list(bits: &mut BitReader<'_>, size: u32) -> Result<(), Truncate
     Ok(())
 }
 
-/// `None` where the VUI says nothing, or nothing plausible. Spec: ITU-T H.264 §E.1.1, §E.2.1.
-fn vui_frame_rate(bits: &mut BitReader<'_>) -> Result<Option<(u32, u32)>, Truncated> {
-    let has_aspect_ratio = bits.bit()?;
-    if has_aspect_ratio && bits.bits(8)? == EXTENDED_SAR {
-        bits.skip(32)?; // sar_width, sar_height
-    }
-    let has_overscan = bits.bit()?;
-    if has_overscan {
-        bits.skip(1)?; // overscan_appropriate_flag
-    }
-    let has_video_signal_type = bits.bit()?;
-    if has_video_signal_type {
-        bits.skip(4)?; // video_format, video_full_range_flag
-        let has_colour_description = bits.bit()?;
-        if has_colour_description {
-            bits.skip(24)?; // colour_primaries, transfer_characteristics, matrix_coefficients
+impl Vui {
+    /// Spec: ITU-T H.264 §E.1.1, §E.2.1.
+    fn read(&mut self, bits: &mut BitReader<'_>) -> Result<(), Truncated> {
+        let has_aspect_ratio = bits.bit()?;
+        if has_aspect_ratio && bits.bits(8)? == EXTENDED_SAR {
+            bits.skip(32)?; // sar_width, sar_height
         }
+        let has_overscan = bits.bit()?;
+        if has_overscan {
+            bits.skip(1)?; // overscan_appropriate_flag
+        }
+        let has_video_signal_type = bits.bit()?;
+        if has_video_signal_type {
+            bits.skip(4)?; // video_format, video_full_range_flag
+            let has_colour_description = bits.bit()?;
+            if has_colour_description {
+                bits.skip(8)?; // colour_primaries
+                self.dynamic_range = DynamicRange::of_transfer_characteristics(bits.bits(8)?);
+                bits.skip(8)?; // matrix_coefficients
+            }
+        }
+        let has_chroma_location = bits.bit()?;
+        if has_chroma_location {
+            bits.ue()?; // chroma_sample_loc_type_top_field
+            bits.ue()?; // chroma_sample_loc_type_bottom_field
+        }
+        let has_timing = bits.bit()?;
+        if has_timing {
+            self.frame_rate = frame_rate(bits.bits(32)?.into(), bits.bits(32)?.into());
+        }
+        Ok(())
     }
-    let has_chroma_location = bits.bit()?;
-    if has_chroma_location {
-        bits.ue()?; // chroma_sample_loc_type_top_field
-        bits.ue()?; // chroma_sample_loc_type_bottom_field
-    }
-    let has_timing = bits.bit()?;
-    if !has_timing {
-        return Ok(None);
-    }
-    let (tick, scale) = (u64::from(bits.bits(32)?), u64::from(bits.bits(32)?));
+}
+
+/// `None` where it is implausible. Spec: ITU-T H.264 §E.2.1 (num_units_in_tick, time_scale).
+fn frame_rate(tick: u64, scale: u64) -> Option<(u32, u32)> {
     // Two ticks a picture: the clock counts fields.
     let tick = tick * 2;
     if tick == 0 || scale < tick || scale > tick * MAX_FRAME_RATE {
-        return Ok(None);
+        return None;
     }
     let divisor = gcd(scale, tick);
-    Ok(u32::try_from(scale / divisor).ok().zip(u32::try_from(tick / divisor).ok()))
+    u32::try_from(scale / divisor).ok().zip(u32::try_from(tick / divisor).ok())
 }
 
 fn gcd(a: u64, b: u64) -> u64 {

@@ -114,6 +114,22 @@ fn cropping_counts_in_units_of_the_sampling_and_of_fields() {
     }
 }
 
+/// Ten bits of High 10, with a colour description that ends in nonsense.
+#[test]
+fn the_dynamic_range_is_that_of_the_transfer_characteristics() {
+    for (code, range) in
+        [(1, DynamicRange::Standard), (14, DynamicRange::Standard), (16, DynamicRange::Pq), (18, DynamicRange::Hlg)]
+    {
+        let bits = BitWriter::default().ue(0).ue(1).ue(2).ue(2).bits(0, 2).ue(0).ue(2).ue(4).bits(0, 1);
+        let bits = bits.ue(119).ue(67).bits(0b11, 2).bits(0, 1);
+        // VUI: no aspect ratio, no overscan; a video signal type with colours, of BT.2020. Then it breaks off.
+        let bits = bits.bits(1, 1).bits(0, 2).bits(1, 1).bits(0b1010, 4).bits(1, 1).bits(9, 8).bits(code, 8);
+        let mut unit = vec![0x67, 110, 0, 40];
+        unit.extend(bits.bytes());
+        assert_eq!(Config::parse(&record(&unit)).unwrap().dynamic_range, range, "{code}");
+    }
+}
+
 #[test]
 fn x264_baseline_as_ffmpeg_writes_it() {
     // ffmpeg -f lavfi -i testsrc=s=640x360:r=25 -c:v libx264 -profile:v baseline -f flv
