@@ -328,6 +328,31 @@ mod tests {
         assert!(last <= 1_000, "no number is shown that is not reserved: {last}");
     }
 
+    /// Nobody gets a stream by waiting until its publisher's network fails.
+    #[tokio::test]
+    async fn only_the_same_credential_takes_over_and_from_a_silent_publisher_unless_it_always_may() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::new(Arc::default(), Sequences::new(folder.path()), limits(), Metrics::for_test());
+        let publish = async |holder: &str, millis: i64, takeover| {
+            let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
+            let since = WallTime::from_micros(1_700_000_000_000_000 + millis * 1_000);
+            let info = PublisherInfo { protocol: "rtmp", peer, since, holder: holder.into() };
+            registry.publish("live/me".parse().unwrap(), info, takeover).await
+        };
+        let _first = publish("owner", 0, Takeover::WhenSilent).await.unwrap();
+        for (holder, millis, takeover) in [
+            ("thief", 3_600_000, Takeover::WhenSilent),
+            ("thief", 3_600_000, Takeover::Always),
+            ("owner", 1_999, Takeover::WhenSilent),
+        ] {
+            let refused = publish(holder, millis, takeover).await;
+            let Err(PublishError::AlreadyLive { same, .. }) = refused else { panic!("{holder} at {millis} ms") };
+            assert_eq!(same, holder == "owner");
+        }
+        let _second = publish("owner", 1_999, Takeover::Always).await.expect("it always may");
+        let _third = publish("owner", 3_999, Takeover::WhenSilent).await.expect("two seconds of silence");
+    }
+
     #[tokio::test]
     async fn all_streams_together_keep_what_they_may() {
         let folder = tempfile::tempdir().unwrap();
