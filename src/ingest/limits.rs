@@ -173,6 +173,9 @@ mod tests {
         let refused = guard.track(&track(Kind::Video)).expect_err("the fixture has 1280x720");
         let words = "the picture has 1280x720, the most for this stream is 719 high: lower the output resolution";
         assert_eq!(refused.to_string(), words);
+        let (narrow, _) = self::guard(Limits { max_width: Some(1_279), ..Limits::default() });
+        let refused = narrow.track(&track(Kind::Video)).expect_err("the fixture has 1280x720");
+        assert!(refused.to_string().contains("the most for this stream is 1279 wide"), "{refused}");
         assert_eq!(guard.track(&track(Kind::Audio)), Ok(()));
     }
 }

@@ -245,6 +245,8 @@ mod tests {
             ("metrics", "me", false),
             ("live", &long, false),
             ("live", &long[1..], true),
+            (&long, "me", false),
+            (&long[1..], "me", true),
         ] {
             assert_eq!(StreamName::new(app, name).is_ok(), good, "{app}/{name}");
         }

@@ -237,6 +237,25 @@ async fn the_callback_decides_about_whoever_shows_nothing_of_ours() {
 }
 
 #[tokio::test]
+async fn an_answer_of_the_callback_holds_for_that_question_and_a_while() {
+    let (url, count, _) = server(YES).await;
+    let mut config = asking(url);
+    config.callback.cache = Duration::from_secs(1);
+    let house = house(&config);
+    let asked = async |stream: &str, key: &str, peer: &str| {
+        house.publish(stream, Credential::Key(key), peer).await.expect("let in");
+        count.load(Ordering::Relaxed)
+    };
+    assert_eq!(asked("live/me", "a", "192.0.2.1").await, 1);
+    assert_eq!(asked("live/me", "b", "192.0.2.1").await, 2, "another query");
+    assert_eq!(asked("live/me", "a", "192.0.2.2").await, 3, "another peer");
+    assert_eq!(asked("live/you", "a", "192.0.2.1").await, 4, "another stream");
+    assert_eq!(asked("live/me", "a", "192.0.2.1").await, 4, "the same");
+    tokio::time::sleep(config.callback.cache).await;
+    assert_eq!(asked("live/me", "a", "192.0.2.1").await, 5, "a while later");
+}
+
+#[tokio::test]
 async fn the_callbacks_no_is_told_in_its_words() {
     let (url, ..) = server(NO).await;
     let house = house(&asking(url));

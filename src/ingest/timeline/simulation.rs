@@ -56,6 +56,8 @@ struct Family {
     apart: i64,
     /// Sound begins so many seconds after the picture.
     late_audio: i64,
+    /// The picture begins so many seconds after the sound.
+    late_video: i64,
     /// Access units arrive a second at a time, all pictures before all sound.
     bursts: bool,
 }
@@ -74,6 +76,7 @@ const PLAIN: Family = Family {
     start: 5_000_000,
     apart: 0,
     late_audio: 0,
+    late_video: 0,
     bursts: false,
 };
 
@@ -104,7 +107,7 @@ impl<'a> Sender<'a> {
         Self {
             family,
             random: Random(0x9E37_79B9_7F4A_7C15),
-            picture_at: 0,
+            picture_at: family.late_video * SECOND,
             pictures: 0,
             frames: 0,
             frames_sent: 0,
@@ -138,7 +141,7 @@ impl<'a> Sender<'a> {
             self.pictures += 1;
             self.picture_at = match self.family.fps {
                 (0, _) => at + SECOND * 1_000 / (1_000 + self.random.below(119_000)),
-                (pictures, seconds) => self.pictures * SECOND * seconds / pictures,
+                (pictures, seconds) => self.family.late_video * SECOND + self.pictures * SECOND * seconds / pictures,
             };
             let stamp = self.stamp(at) + self.outlier();
             return Due::Picture(at, stamp as u32);
@@ -182,7 +185,9 @@ fn run_within(family: &Family, most: i64) -> Repairs {
     timeline.set_audio(family.rate as u32, family.frame_samples as u32);
     let mut repairs = Repairs::default();
     let (mut picture_error, mut worst, mut worst_at) = (None, 0, 0);
-    let (mut dropped, mut sounds) = (0_i64, 0_i64);
+    let (mut dropped, mut sounds, mut heard) = (0_i64, 0_i64, None);
+    // What is heard of a card that runs at its own pace: a two-hundredth of a frame is a tenth of a millisecond.
+    let most_step = (family.card_ppm != 0).then_some((family.frame_samples / 200).max(1));
     let mut held: Vec<Due> = Vec::new();
     loop {
         let mut batch = vec![sender.next()];
@@ -212,6 +217,14 @@ fn run_within(family: &Family, most: i64) -> Repairs {
                         dropped += 1;
                         continue;
                     };
+                    if let Some((most, before)) = most_step.zip(heard.replace(samples)) {
+                        let step = samples - before - family.frame_samples;
+                        assert!(
+                            step.abs() <= most,
+                            "{}: a step of {step} samples is heard at {captured} µs",
+                            family.name
+                        );
+                    }
                     let error = samples * SECOND / family.rate - captured;
                     let Some(picture_error) = picture_error else { continue };
                     let skew = error - picture_error;
@@ -332,4 +345,5 @@ fn any_picture_rate_and_bursts_and_late_sound() {
     assert!(run(&Family { name: "120 pictures a second", fps: (120, 1), ..PLAIN }).is_empty());
     assert!(run(&Family { name: "bursts", bursts: true, rate: 44_100, ..PLAIN }).is_empty());
     assert!(run(&Family { name: "late sound", late_audio: 600, ..PLAIN }).is_empty());
+    assert!(run(&Family { name: "late pictures", late_video: 600, ..PLAIN }).is_empty());
 }

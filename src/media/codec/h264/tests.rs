@@ -155,6 +155,16 @@ fn absurd_records_are_refused() {
     assert_eq!(Config::parse(&[1, 100, 0, 40, 0xFF, 0xE0, 1, 0, 1, 0x68]), Err(Error::NoParameterSet("sequence")));
     assert!(matches!(with(6, 0xFF), Err(Error::Truncated(_))));
     assert_eq!(with(8, 0x68), Err(Error::NotAnSps(8)));
+    for (field, numbers) in [
+        ("seq_parameter_set_id", &[32][..]),
+        ("chroma_format_idc", &[0, 4]),
+        ("bit_depth_luma_minus8", &[0, 1, 7]),
+        ("bit_depth_chroma_minus8", &[0, 1, 0, 7]),
+    ] {
+        let bits = numbers.iter().fold(BitWriter::default(), |bits, number| bits.ue(*number));
+        let unit = [&[0x67, 110, 0, 40][..], &bits.bits(0, 32).bytes()].concat();
+        assert!(matches!(Config::parse(&record(&unit)), Err(Error::OutOfRange { field: named, .. }) if named == field));
+    }
     for (width, height, crop) in [(1_025, 68, 0), (120, 4_096, 0), (120, 68, 544), (u32::MAX / 2, 1, 0)] {
         assert!(
             matches!(Config::parse(&record(&sps(width, height, crop, None))), Err(Error::Size { .. })),

@@ -264,6 +264,27 @@ fn the_init_of_the_next_part_is_hinted_where_it_is_another_one() {
 }
 
 #[test]
+fn another_codec_is_one_discontinuity_with_its_own_init() {
+    let mut simulation = Simulation::new(Config::default());
+    simulation.stream(7.0, (30, 1), 60, false, &BOTH);
+    simulation.outage(7_000_000, 3_000_000);
+    simulation.audio = mp3_track(48_000);
+    simulation.stream(8.0, (30, 1), 60, false, &BOTH);
+    let marked = |id| -> Vec<u64> {
+        simulation.windows[&id].segments.iter().filter(|s| s.discontinuity).map(|s| s.msn).collect()
+    };
+    assert_eq!((marked(VIDEO).len(), marked(VIDEO)), (1, marked(AUDIO)));
+    let sound = &simulation.windows[&AUDIO];
+    let playlist = text(sound);
+    assert!(playlist.contains("init-0.mp4") && playlist.contains("init-1.mp4"), "{playlist}");
+    assert!(!text(&simulation.windows[&VIDEO]).contains("init-1.mp4"));
+    let segments = sound.segments.iter().filter(|segment| !segment.is_gap());
+    let mut codecs: Vec<_> = segments.map(|segment| segment.init.track.format.codec_string()).collect();
+    codecs.dedup();
+    assert_eq!(codecs, ["mp4a.40.2", "mp4a.6B"]);
+}
+
+#[test]
 fn another_sample_rate_keeps_the_timescale() {
     let mut simulation = Simulation::new(Config::default());
     simulation.stream(7.0, (30, 1), 60, false, &BOTH);
