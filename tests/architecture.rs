@@ -25,8 +25,8 @@ const SHELLS: [&str; 8] = [
     "edge/",
 ];
 /// Within `edge/`, these are cores all the same.
-const EDGE_CORES: [&str; 5] =
-    ["edge/route.rs", "edge/blocking.rs", "edge/body.rs", "edge/negotiate.rs", "edge/config.rs"];
+const EDGE_CORES: [&str; 6] =
+    ["edge/route.rs", "edge/blocking.rs", "edge/body.rs", "edge/negotiate.rs", "edge/config.rs", "edge/traceparent.rs"];
 
 /// What a core may not name, and why.
 const FORBIDDEN_IN_CORES: [(&str, &str); 7] = [

@@ -34,6 +34,7 @@ pub mod body;
 pub mod config;
 pub mod negotiate;
 pub mod route;
+pub mod traceparent;
 
 #[cfg(feature = "server")]
 mod accept;
