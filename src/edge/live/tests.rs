@@ -6,9 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::watch;
 
 use crate::edge::body::{Body, Boxed};
 use crate::edge::{Config, Edge, Metrics};
+use crate::media::Kind;
+use crate::packager::live::{Registry, Stream};
+use crate::packager::testing::show::Show;
 use crate::packager::testing::{self, Fixture};
 
 const BASE: &str = "/live/me/10/v0";
@@ -152,6 +158,34 @@ async fn media_goes_out_as_the_slices_that_the_window_holds() {
     assert!(body(response).await.is_empty());
 }
 
+/// RFC 9218: of all that one connection carries, what is short and asked for most often goes first.
+#[tokio::test]
+async fn every_answer_says_how_urgent_it_is() {
+    let mut show = Show::new(&[Kind::Video, Kind::Audio]);
+    show.cuts((0..6).map(|segment| segment * 180_000));
+    let catalog = show.catalog();
+    let (name, epoch) = ("live/me".parse().expect("a good name"), catalog.epoch);
+    let windows = show.windows().into_iter().map(|window| (window.rendition.id, watch::Sender::new(window)));
+    let stream = Stream::for_test(name, epoch, watch::Sender::new(Arc::new(catalog)), windows.collect());
+    let fixture = Fixture { registry: Arc::new(Registry::for_test(vec![stream])), ..testing::fixture() };
+    let edge = edge(&fixture, Config::default());
+    for (file, urgency) in [
+        ("index.m3u8", "u=1"),
+        ("manifest.mpd", "u=1"),
+        ("EPOCH/v0/index.m3u8", "u=1"),
+        ("EPOCH/v0/init-0.mp4", "u=2"),
+        ("EPOCH/v0/s4.m4s", "u=3"),
+        ("EPOCH/v0/s5.m4s", "u=3"),
+        ("EPOCH/a0/init-0.mp4", "u=2"),
+        ("EPOCH/a0/s4.m4s", "u=2"),
+        ("EPOCH/a0/s5.m4s", "u=2"),
+    ] {
+        let response = get(&edge, &format!("/live/me/{file}").replace("EPOCH", &epoch.to_string())).await;
+        assert_eq!((response.status(), header(response.headers(), "priority")), (StatusCode::OK, urgency), "{file}");
+        assert_eq!(response.body().len().is_none(), file.contains("s5"), "{file} grows");
+    }
+}
+
 #[tokio::test]
 async fn playlists_are_validated_and_coded_as_asked() {
     let fixture = testing::fixture();
@@ -174,6 +208,37 @@ async fn playlists_are_validated_and_coded_as_asked() {
     assert_eq!(again.headers().get("content-type"), None, "it describes what is not sent");
     let other = ask(&edge, Method::GET, &path, &[("if-none-match", &gzip)]).await;
     assert_eq!(other.status(), StatusCode::OK);
+}
+
+/// RFC 8216bis Appendix B.1: one report for every other rendition, which says what part is its newest, also where that is of a segment in the making.
+#[tokio::test]
+async fn a_playlist_reports_where_the_other_renditions_are() {
+    let sound = testing::rendition(Kind::Audio);
+    for (open, newest) in [(1, "LAST-MSN=7,LAST-PART=0"), (0, "LAST-MSN=6,LAST-PART=2")] {
+        let fixture = testing::fixture_beside(vec![testing::window_of(&sound, 4, 3, 3, open)]);
+        let edge = edge(&fixture, Config::default());
+        for (own, report) in [
+            ("v0", format!("URI=\"../a0/index.m3u8\",{newest}")),
+            ("a0", "URI=\"../v0/index.m3u8\",LAST-MSN=7,LAST-PART=1".to_owned()),
+        ] {
+            let playlist = body(get(&edge, &format!("/live/me/10/{own}/index.m3u8")).await).await;
+            let playlist = String::from_utf8_lossy(&playlist);
+            let reports: Vec<_> =
+                playlist.lines().filter_map(|line| line.strip_prefix("#EXT-X-RENDITION-REPORT:")).collect();
+            assert_eq!(reports, [report], "{own}");
+        }
+    }
+}
+
+/// Players of DASH set their clocks by it (UTCTiming).
+#[tokio::test]
+async fn the_time_is_that_of_the_wall_clock() {
+    let fixture = testing::fixture();
+    let edge = edge(&fixture, Config::default());
+    let said = body(get(&edge, "/time").await).await;
+    let said = String::from_utf8_lossy(&said);
+    let off = OffsetDateTime::now_utc() - OffsetDateTime::parse(&said, &Rfc3339).expect("a date");
+    assert!(off.abs() < time::Duration::SECOND, "{said} is {off} off");
 }
 
 #[tokio::test]
@@ -209,15 +274,21 @@ async fn a_blocked_playlist_is_released_by_the_part_it_waits_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_blocked_playlist_is_released_by_the_end() {
+async fn whoever_waits_is_released_by_the_end() {
     let fixture = testing::fixture();
     let edge = edge(&fixture, Config::default());
-    let held = held(&edge, &format!("{BASE}/index.m3u8?_HLS_msn=8"));
+    let waiting = [("index.m3u8?_HLS_msn=8", 200), ("p23.m4s", 404), ("s8.m4s", 404)]
+        .map(|(file, status)| (file, status, held(&edge, &format!("{BASE}/{file}"))));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut last = testing::window_of(&fixture.rendition, 4, 4, 3, 0);
-    last.ended = true;
+    let mut last = testing::window_of(&fixture.rendition, 4, 3, 3, 2);
+    last.segments.extend(last.open.take());
+    (last.open_msn, last.ended) = (8, true);
+    let ended = tokio::time::Instant::now();
     fixture.window.send_replace(Arc::new(last));
-    assert_eq!(held.await.expect("no panic").status(), StatusCode::OK);
+    for (file, status, held) in waiting {
+        assert_eq!(held.await.expect("no panic").status(), status, "{file}");
+        assert_eq!(ended.elapsed(), Duration::ZERO, "{file} is known to be none any more");
+    }
 }
 
 /// RFC 8216bis §6.2.5.1: `_HLS_skip` is ignored in a playlist that has ended.
@@ -267,6 +338,32 @@ async fn a_hinted_part_is_held_until_all_of_it_is_there() {
     assert!(!held.is_finished());
     fixture.window.send_replace(Arc::new(testing::window_of(&fixture.rendition, 4, 4, 3, 0)));
     assert_eq!(body(held.await.expect("no panic")).await, "head-23.payload-23;");
+}
+
+/// RFC 8216bis §6.2.2: who has a playlist may go on fetching what it lists, for a while after newer ones have ceased to.
+#[tokio::test]
+async fn what_has_left_the_playlist_is_served_as_long_as_it_is_kept() {
+    let fixture = testing::fixture();
+    // 24 seconds, of which 18 are listed, and parts for twelve.
+    let mut window = testing::window_of(&fixture.rendition, 4, 12, 3, 0);
+    window.listed = 3;
+    fixture.window.send_replace(Arc::new(window));
+    let edge = edge(&fixture, Config::default());
+    let playlist = body(get(&edge, &format!("{BASE}/index.m3u8")).await).await;
+    let playlist = String::from_utf8_lossy(&playlist);
+    for (file, listed, begins) in [
+        ("s4.m4s", false, "head-12."),
+        ("s6.m4s", false, "head-18."),
+        ("s7.m4s", true, "head-21."),
+        ("p12.m4s", false, "head-12."),
+        ("p26.m4s", false, "head-26."),
+        ("p27.m4s", true, "head-27."),
+    ] {
+        assert_eq!(playlist.contains(file), listed, "{file} in\n{playlist}");
+        let response = get(&edge, &format!("{BASE}/{file}")).await;
+        assert_eq!(response.status(), StatusCode::OK, "{file}");
+        assert!(body(response).await.starts_with(begins.as_bytes()), "{file}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -432,7 +529,10 @@ async fn ten_thousand_blocked_viewers_get_one_rendering() {
         let Body::Slices(slices) = response.into_body() else { panic!("a playlist has a known length") };
         texts.extend(slices.front().map(|text| text.as_ptr()));
     }
-    println!("{VIEWERS} answers in {:?}", published.elapsed());
+    let answered = published.elapsed();
+    println!("{VIEWERS} answers in {answered:?}");
+    // Some 40 ms where nothing else runs.
+    assert!(answered < Duration::from_secs(1), "the last was answered after {answered:?}");
     assert!(texts.len() <= 1, "rendered {} times", texts.len());
     assert_eq!(edge.metrics.waiting.get(), 0);
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 #[cfg(feature = "server")]
-pub(crate) use self::windows::{Fixture, catalog, fixture, rendition, window, window_of};
+pub(crate) use self::windows::{Fixture, catalog, fixture, fixture_beside, rendition, window, window_of};
 use super::Init;
 use crate::media::codec::{aac, h264, mp3};
 use crate::media::{Format, Kind, Timescale, Track};

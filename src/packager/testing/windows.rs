@@ -90,11 +90,18 @@ pub(crate) struct Fixture {
 
 /// A stream whose window is `window(4, 3, 3, 2)`.
 pub(crate) fn fixture() -> Fixture {
+    fixture_beside(Vec::new())
+}
+
+/// The same with `others`, windows of other renditions, beside it.
+pub(crate) fn fixture_beside(others: Vec<Window>) -> Fixture {
     let rendition = rendition(Kind::Video);
     let window = watch::Sender::new(Arc::new(window_of(&rendition, 4, 3, 3, 2)));
     let catalog = watch::Sender::new(Arc::new(catalog(vec![Arc::clone(&rendition)])));
     let name = StreamName::new("live", "me").expect("a good name");
-    let stream = Stream::for_test(name, epoch(), catalog.clone(), vec![(rendition.id, window.clone())]);
+    let others = others.into_iter().map(|other| (other.rendition.id, watch::Sender::new(Arc::new(other))));
+    let windows = others.chain([(rendition.id, window.clone())]).collect();
+    let stream = Stream::for_test(name, epoch(), catalog.clone(), windows);
     Fixture { registry: Arc::new(Registry::for_test(vec![stream])), rendition, window, catalog }
 }
 
