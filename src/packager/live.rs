@@ -304,6 +304,39 @@ mod tests {
         assert_eq!(epochs, [since, since.next(), since.next().next()]);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_can_be_watched_for_a_while_after_its_end_and_is_forgotten_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::new(Arc::default(), Sequences::new(folder.path()), limits(), Metrics::for_test());
+        let name: StreamName = "live/me".parse().unwrap();
+        let live = async || {
+            let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
+            let info = PublisherInfo { protocol: "rtmp", peer, since: now(), holder: "test".into() };
+            let mut publisher = registry.publish(name.clone(), info, Takeover::default()).await.unwrap();
+            let track = init(Kind::Audio, 0).track.clone();
+            let samples = i64::from(track.timescale.hz()) / 50;
+            let mut writer = publisher.add_track(track).unwrap();
+            for dts in (0..200).map(|number| number * samples) {
+                let data = [0; 4][..].into();
+                writer.write(AccessUnit { dts, pts: dts, sync: true, captions: false, data }, now()).unwrap();
+            }
+            publisher
+        };
+        let state = || registry.stream(&name).map(|stream| stream.state());
+        let after_end = registry.after_end();
+        drop(live().await);
+        tokio::time::sleep(after_end / 2).await;
+        assert_eq!(state(), Some(State::Ended));
+        let publisher = live().await;
+        tokio::time::sleep(after_end).await;
+        assert_eq!(state(), Some(State::Live), "the end of the one before is not its own");
+        drop(publisher);
+        tokio::time::sleep(after_end - Duration::from_secs(1)).await;
+        assert_eq!(state(), Some(State::Ended));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(state(), None);
+    }
+
     /// A disk that reserves no more numbers must end the stream rather than let its numbers be used twice.
     #[tokio::test]
     async fn a_publisher_that_outruns_the_reserved_numbers_is_sent_away() {
