@@ -1,9 +1,10 @@
 //! What an MPD says of streams whose publishers come and go, over simulated ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dash_mpd_core as mpd;
+use mp4_atom::{Decode, Prft, Styp};
 
 use super::render;
 use crate::media::codec::h264;
@@ -79,6 +80,57 @@ fn where_a_segment_had_to_end_without_a_key_frame_none_is_promised() {
         let said: Vec<_> = mpd.periods[0].adaptations.iter().map(|set| set.startWithSAP).collect();
         assert_eq!(said, [Some(promised), Some(1)], "a key frame every {key_frames} pictures");
     }
+}
+
+/// Dates move where a publisher's clock is not ours. A player takes them from the MPD or from the part that it has (ISO/IEC 23009-1 §5.12).
+#[test]
+fn an_mpd_dates_media_as_the_media_itself_does() {
+    // Microseconds a picture: one in a hundred.
+    for drift in [-333, 333] {
+        let mut simulation = Simulation::new(Config::default());
+        let (video, audio) = (simulation.add(simulation.video.clone()), simulation.add(simulation.audio.clone()));
+        let scale = simulation.audio.timescale;
+        let (mut at, mut offsets) = (0, BTreeSet::new());
+        for n in 0..30 * 60 {
+            simulation.shift = n * drift;
+            simulation.push(video, n * 3_000, n * 3_000, n % 60 == 0, 900, Timescale::NINETY_KHZ);
+            while at * 90_000 < (n + 1) * 3_000 * i64::from(scale.hz()) {
+                simulation.push(audio, at, at, true, 300, scale);
+                at += 1_024;
+            }
+            // A new segment has parts by then.
+            if n % 10 == 9 && n > 300 {
+                let mpd = parsed(&simulation);
+                for set in &mpd.periods.last().expect("a period").adaptations {
+                    let (said, held) = dated(&simulation, set);
+                    let off = said - held;
+                    assert!(off.abs() <= 1_000, "{drift}, {n}: {:?} is {off} µs off", set.contentType);
+                    offsets.insert(said / 1_000);
+                }
+            }
+        }
+        assert!(offsets.len() > 10, "the dates are led after the publisher's: {offsets:?}");
+    }
+}
+
+/// From media time to the wall clock in microseconds, as ProducerReferenceTime has it, and as `prft` does in the segment that it is about.
+fn dated(simulation: &Simulation, set: &mpd::AdaptationSet) -> (i64, i64) {
+    let reference = set.ProducerReferenceTime.first().expect("a reference");
+    let at = reference.presentationTime.expect("a time");
+    let id = set.representations[0].id.as_deref();
+    let mut windows = simulation.windows.values();
+    let window = windows.find(|window| Some(window.rendition.id.to_string().as_str()) == id);
+    let window = window.expect("a window");
+    let segment = window.kept().find(|segment| segment.presentation_start.unsigned_abs() == at).expect("it is kept");
+    let mut header = &segment.parts[0].header[..];
+    Styp::decode(&mut header).expect("it opens a segment");
+    let prft = Prft::decode(&mut header).expect("a reference");
+    // Seconds since 1900, and their fractions.
+    let seconds = (prft.ntp_timestamp >> 32) as i64 - 2_208_988_800;
+    let micros = (((prft.ntp_timestamp & 0xFFFF_FFFF) * 1_000_000) >> 32) as i64;
+    let since = |date: i64, at: u64| date - window.rendition.init.track.timescale.micros(at as i64);
+    let said = reference.wallClockTime.expect("a date").timestamp_micros();
+    (since(said, at), since(seconds * 1_000_000 + micros, prft.media_time))
 }
 
 #[test]
