@@ -27,15 +27,18 @@ const KEPT_KIB: u64 = 8 * 1024;
 pub struct Footprint {
     pub resident_kib: u64,
     pub descriptors: usize,
+    pub threads: u64,
 }
 
 impl Footprint {
     pub fn of(process: u32) -> Self {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the server runs");
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says VmRSS");
-        let resident_kib = resident.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number");
+        let said = |name: &str| {
+            let value = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux says so");
+            value.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
+        };
         let descriptors = std::fs::read_dir(format!("/proc/{process}/fd")).expect("the server runs").count();
-        Self { resident_kib, descriptors }
+        Self { resident_kib: said("VmRSS:"), descriptors, threads: said("Threads:") }
     }
 }
 
@@ -43,6 +46,8 @@ impl Footprint {
 #[derive(Debug, Default)]
 struct Seen {
     parts: BTreeSet<u64>,
+    /// Of these, those that are yet to be loaded.
+    unloaded: Vec<u64>,
     media_sequence: u64,
     last_part: Option<Instant>,
     longest_pause: Duration,
@@ -97,7 +102,10 @@ impl Canary {
         let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Seen::default())));
         let viewer = {
             let (stop, seen, address) = (Arc::clone(&stop), Arc::clone(&seen), server.http());
-            thread::spawn(move || watch(address, &format!("/live/{NAME}/{video}"), &stop, &seen))
+            thread::spawn(move || {
+                // What ended it early has been noted.
+                let _ = watch(address, &format!("/live/{NAME}/{video}"), &stop, &seen);
+            })
         };
         let before = Footprint::of(server.process().id());
         Self { _publisher: publisher, viewer, stop, seen, before, kept_kib: KEPT_KIB, machine: busy::Watch::start() }
@@ -127,45 +135,69 @@ impl Canary {
         assert!(server.process().ended().is_none(), "the server is gone:\n{}", server.process().log());
         assert!(!server.process().log().contains("panicked"), "something panicked:\n{}", server.process().log());
         let id = server.process().id();
-        // The viewer's last connection and the API's may still be closing.
+        // The viewer's last connection and the API's may still be closing; a thread that was lent for a file goes ten seconds later.
         let (before, at_once) = (self.before, Footprint::of(id));
         let most_kib = before.resident_kib + self.kept_kib;
-        let after = wait_for("descriptors and memory to be given back", Duration::from_secs(20), || {
+        let after = wait_for("descriptors, threads and memory to be given back", Duration::from_secs(20), || {
             let now = Footprint::of(id);
-            (now.descriptors <= before.descriptors + 2 && now.resident_kib <= most_kib).then_some(now)
+            let few = now.descriptors <= before.descriptors + 2 && now.threads <= before.threads + 2;
+            (few && now.resident_kib <= most_kib).then_some(now)
         });
         println!("before {before:?}, after {at_once:?}, a little later {after:?}");
     }
 }
 
-/// Follows a media playlist with blocking reloads, as a low-latency player does.
-fn watch(address: SocketAddr, playlist: &str, stop: &AtomicBool, seen: &Mutex<Seen>) {
+/// Follows a media playlist with blocking reloads and loads each part once, as a low-latency player does.
+fn watch(address: SocketAddr, playlist: &str, stop: &AtomicBool, seen: &Mutex<Seen>) -> io::Result<()> {
+    let folder = playlist.trim_end_matches("index.m3u8");
+    let seen = || seen.lock().expect("the test does not panic here");
     let mut query = String::new();
     // One connection for all requests, as players have: that it can stay is part of not being hurt.
     let mut connection = TcpStream::connect(address).expect("the server listens");
     connection.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit");
-    while !stop.load(Ordering::Relaxed) {
-        let response = ask(&mut connection, &format!("{playlist}{query}"));
-        let mut seen = seen.lock().expect("the test does not panic here");
-        match response {
-            Ok((200, text)) => match look(&text, &mut seen) {
+    let mut load = |path: &str| {
+        let answer = ask(&mut connection, path);
+        match &answer {
+            Ok((200, _)) => {}
+            Ok((status, _)) => seen().wrong.push(format!("{path}: {status}")),
+            Err(error) => seen().wrong.push(format!("{path}: {error}")),
+        }
+        answer.map(|(status, body)| (status == 200).then_some(body))
+    };
+    while !stop.load(Ordering::Relaxed) && seen().wrong.len() <= 20 {
+        if let Some(body) = load(&format!("{playlist}{query}"))? {
+            let mut seen = seen();
+            match look(&String::from_utf8_lossy(&body), &mut seen) {
                 Some((msn, part)) => query = format!("?_HLS_msn={msn}&_HLS_part={part}"),
                 None => seen.wrong.push("a playlist without parts".into()),
-            },
-            Ok((status, _)) => seen.wrong.push(format!("{playlist}{query}: {status}")),
-            Err(error) => {
-                seen.wrong.push(format!("{playlist}{query}: {error}"));
-                return;
             }
         }
-        if seen.wrong.len() > 20 {
-            return;
+        let unloaded = std::mem::take(&mut seen().unloaded);
+        for number in unloaded {
+            let path = format!("{folder}p{number}.m4s");
+            if load(&path)?.is_some_and(|part| !is_whole(&part)) {
+                seen().wrong.push(format!("{path} is cut short"));
+            }
         }
     }
+    Ok(())
+}
+
+/// Whether boxes in a row, `mdat` the last, are all that there is.
+fn is_whole(part: &[u8]) -> bool {
+    let (mut rest, mut last) = (part, &b""[..]);
+    while let [a, b, c, d, kind @ ..] = rest {
+        let size = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        if size < 8 || size > rest.len() {
+            return false;
+        }
+        (rest, last) = (&rest[size..], &kind[..4]);
+    }
+    rest.is_empty() && last == b"mdat"
 }
 
 /// One request on a connection that stays: status and body.
-fn ask(connection: &mut TcpStream, path: &str) -> io::Result<(u16, String)> {
+fn ask(connection: &mut TcpStream, path: &str) -> io::Result<(u16, Vec<u8>)> {
     write!(connection, "GET {path} HTTP/1.1\r\nhost: canary\r\n\r\n")?;
     let (mut bytes, mut buffer) = (Vec::new(), [0; 16 * 1024]);
     loop {
@@ -175,7 +207,7 @@ fn ask(connection: &mut TcpStream, path: &str) -> io::Result<(u16, String)> {
             let length: usize = length.ok_or_else(|| io::Error::other(format!("no length: {head}")))?;
             if bytes.len() >= end + 4 + length {
                 let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-                return Ok((status, String::from_utf8_lossy(&bytes[end + 4..]).into_owned()));
+                return Ok((status, bytes.split_off(end + 4)));
             }
         }
         match connection.read(&mut buffer)? {
@@ -194,7 +226,9 @@ fn look(playlist: &str, seen: &mut Seen) -> Option<(u64, u64)> {
         if let Some(value) = line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:") {
             media_sequence = value.parse().ok()?;
         } else if line.starts_with("#EXT-X-PART:") {
-            seen.parts.extend(number(line, "URI=\"p", ".m4s"));
+            let part = number(line, "URI=\"p", ".m4s");
+            let fresh = part.filter(|part| seen.parts.insert(*part));
+            seen.unloaded.extend(fresh);
             open_parts += 1;
         } else if line.starts_with("#EXTINF:") {
             segments += 1;
