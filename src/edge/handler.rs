@@ -225,7 +225,7 @@ impl Edge {
         response.into()
     }
 
-    fn api<B>(&self, peer: SocketAddr, request: Request<B>) -> Reply
+    fn api<B>(self: &Arc<Self>, peer: SocketAddr, request: Request<B>) -> Reply
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -238,8 +238,12 @@ impl Edge {
         // Boxed by itself, since the compiler could not prove a future `Send` that names the type of the service.
         let answer: Pin<Box<dyn Future<Output = Result<Response<Boxed>, Infallible>> + Send>> =
             Box::pin(api.oneshot(request));
+        let edge = Arc::clone(self);
         Reply::Later(Box::pin(async move {
             let Ok(response) = answer.await;
+            if response.status() == StatusCode::REQUEST_TIMEOUT {
+                edge.metrics.limits.body.hit(peer.ip(), "the body of a request did not come in time");
+            }
             let mut response = response.map(Body::Open);
             respond::adopt(response.headers_mut());
             response.headers_mut().entry(header::CACHE_CONTROL).or_insert(Caching::NoStore.value());

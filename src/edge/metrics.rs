@@ -63,6 +63,8 @@ pub(crate) struct Limits {
     pub(crate) header: Limit,
     pub(crate) write: Limit,
     pub(crate) handshake: Limit,
+    /// The body of a request that did not come in time.
+    pub(crate) body: Limit,
     /// A TLS handshake that failed.
     pub(crate) tls: Limit,
     /// HTTP that breaks its rules.
@@ -158,6 +160,7 @@ impl Metrics {
             header: limit("header_timeout")?,
             write: limit("write_timeout")?,
             handshake: limit("handshake_timeout")?,
+            body: limit("body_timeout")?,
             tls: limit("tls")?,
             protocol: limit("protocol")?,
             chatter: limit("chatter")?,

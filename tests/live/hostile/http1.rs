@@ -79,7 +79,7 @@ fn http_1_that_is_slow_long_or_two_things_at_once() {
         assert_eq!(connect_status(address, 11), Some(200), "another address is served");
         drop(held);
     });
-    rows.row("61 bodies that never end", &[], |_| {
+    rows.row("61 bodies that never end", &[&limit("body_timeout")], |_| {
         let start = Instant::now();
         let mut slow = connect_from([127, 0, 0, 1], address);
         let head = "POST /api/v1/tokens HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 60000\r\n\r\n";
