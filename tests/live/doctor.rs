@@ -215,12 +215,30 @@ fn every_metric_that_dashboard_and_alerts_name_exists() {
     }
     assert!(families.contains("rillcast_publishers_by_protocol{protocol=\"rtmp\"} 1"), "{families}");
     assert!(families.contains("rillcast_streams_by_health{health=\"good\"}"), "{families}");
-    let count = |name: &str| {
-        let line = families.lines().find_map(|line| line.strip_prefix(&format!("{name}_count ")));
-        line.and_then(|count| count.parse::<u64>().ok()).unwrap_or(0)
-    };
-    assert!(count("rillcast_part_publish_seconds") > 10, "{families}");
+    assert_measured(&families, "rillcast_part_publish_seconds", 10.0);
+    // Two seconds of the source, and the test's own look at what came of it.
+    assert!(value(&families, "rillcast_ingest_bytes_total") > 50_000.0, "{families}");
+    assert!(value(&families, "rillcast_viewers") > 0.0, "{families}");
+    let mut requests = families.lines().filter(|line| line.starts_with("rillcast_http_requests_total{"));
+    let is_good = |line: &str| line.contains("kind=\"playlist\"") && line.contains("code=\"200\"");
+    assert!(requests.any(is_good), "{families}");
     assert!(!families.contains("not-a-label"), "a stream's name is no label: {families}");
+}
+
+/// What a series is at.
+#[track_caller]
+fn value(metrics: &str, name: &str) -> f64 {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or_else(|| panic!("no {name} in\n{metrics}"))
+}
+
+/// That a histogram has seen so many times at least, which are some, and no long ones.
+#[track_caller]
+fn assert_measured(metrics: &str, name: &str, least: f64) {
+    let [sum, count, short] =
+        ["_sum", "_count", "_bucket{le=\"0.5\"}"].map(|part| value(metrics, &format!("{name}{part}")));
+    assert!(count >= least && short > count * 0.9, "{name}: {short} of {count} within half a second");
+    assert!(sum > 0.0 && sum < count, "{name}: {sum} s in {count}");
 }
 
 fn is_metric(word: &str) -> bool {
@@ -243,11 +261,11 @@ fn a_viewer_who_waits_is_measured_to_the_first_byte() {
     let next = next.and_then(|rest| rest.split('"').next()).expect("a hint");
     let folder = uri.rsplit_once('/').expect("a folder").0;
     assert_eq!(server.get(&format!("/live/show/{folder}/{next}")).status, 200);
-    wait_for("the wait to be measured", MEASURED, || {
+    let metrics = wait_for("the wait to be measured", MEASURED, || {
         let metrics = http::get(server.admin(), "/metrics").text();
-        let count = metrics.lines().find_map(|line| line.strip_prefix("rillcast_part_first_byte_seconds_count "))?;
-        (count != "0").then_some(())
+        (value(&metrics, "rillcast_part_first_byte_seconds_count") > 0.0).then_some(metrics)
     });
+    assert_measured(&metrics, "rillcast_part_first_byte_seconds", 1.0);
 }
 
 #[test]
