@@ -36,7 +36,7 @@ fuzz: ## Runs each fuzz target for SECONDS_EACH (60) seconds, or for RUNS_EACH e
 	scripts/setup.sh run
 	scripts/fuzz.sh
 
-soak: ## Goes through all that happens to a stream for MINUTES (30), round and round, and watches memory, open files and viewers.
+soak: ## Goes through all that happens to a stream for MINUTES (30), round and round, and watches memory, open files and viewers; JUDGE is run meanwhile (docs/specs.md).
 	scripts/setup.sh soak
 	$(CARGO) build --release --bin rillcast
 	scripts/soak.py
