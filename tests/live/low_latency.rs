@@ -90,6 +90,16 @@ fn attribute<'a>(line: &'a str, name: &str) -> &'a str {
     rest.split('"').next().expect("a closing quote")
 }
 
+/// No part is longer than what is said of all of them.
+#[track_caller]
+fn assert_parts_are_short(playlist: &str) {
+    let target: f64 = tag(playlist, "#EXT-X-PART-INF:PART-TARGET=").parse().expect("a number");
+    for part in playlist.lines().filter_map(|line| line.strip_prefix("#EXT-X-PART:DURATION=")) {
+        let duration: f64 = part.split(',').next().and_then(|number| number.parse().ok()).expect("a duration");
+        assert!(duration <= target + 1e-6, "a part of {duration} s:\n{playlist}");
+    }
+}
+
 /// Follows one rendition: blocking reload for the next part, the hinted part at once, which is no later, and at the end the segments, which must
 /// be their parts in a row.
 async fn follow(client: Client, folder: String) {
@@ -107,6 +117,7 @@ async fn follow(client: Client, folder: String) {
         behind.push(came.saturating_duration_since(listed));
         assert!(answer.contains(&format!("URI=\"{hint}\"")), "{hint} was hinted and is not listed:\n{answer}");
         assert!(next(&answer) > (msn, part), "asked for {msn}.{part}, got\n{answer}");
+        assert_parts_are_short(&answer);
         parts.push((hint, body));
         playlist = answer;
     }
@@ -157,23 +168,26 @@ async fn assert_reports(client: &Client, own: &str, other: &str) {
     }
 }
 
-#[test]
-fn hinted_parts_come_with_their_playlists_and_segments_are_their_parts() {
+/// Publishes `source` and follows each of its renditions, of which there are so `many`.
+#[track_caller]
+fn assert_followed(source: Source, many: usize) {
     let server = Server::start();
-    let source = Source { b_frames: 2, seconds: 60, ..Source::default() };
     let _publisher = Publisher::ffmpeg(&server.publish_url("show"), &source);
     server.wait_live("show", 2);
     let folder = |uri: &String| server.secure_url(&format!("/live/show/{}", uri.trim_end_matches("/index.m3u8")));
     let folders: Vec<_> = media_playlists(&server.get("/live/show/index.m3u8").text()).iter().map(folder).collect();
-    let [one, other] = &folders[..] else { panic!("{folders:?}") };
+    assert_eq!(folders.len(), many, "{folders:?}");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
     runtime.block_on(async {
         let client = client();
-        for followed in [one, other].map(|folder| tokio::spawn(follow(client.clone(), folder.clone()))) {
+        let follow_all = folders.iter().map(|folder| tokio::spawn(follow(client.clone(), folder.clone())));
+        for followed in follow_all.collect::<Vec<_>>() {
             followed.await.expect("every rendition can be followed");
         }
-        assert_reports(&client, one, other).await;
-        assert_reports(&client, other, one).await;
+        if let [one, other] = &folders[..] {
+            assert_reports(&client, one, other).await;
+            assert_reports(&client, other, one).await;
+        }
     });
 }
 
@@ -232,6 +246,21 @@ fn a_segment_can_be_had_when_the_mpd_says() {
         let wait = usual(asked.join_all().await);
         assert!(wait < PROMPT, "the first bytes come {wait:?} after the instant that the MPD names");
     });
+}
+
+#[test]
+fn hinted_parts_come_with_their_playlists_and_segments_are_their_parts() {
+    assert_followed(Source { b_frames: 2, seconds: 60, ..Source::default() }, 2);
+}
+
+#[test]
+fn parts_of_sound_alone_are_followed_as_those_of_any_stream() {
+    assert_followed(Source { video: false, seconds: 60, ..Source::default() }, 1);
+}
+
+#[test]
+fn parts_of_pictures_alone_are_followed_as_those_of_any_stream() {
+    assert_followed(Source { audio: false, seconds: 60, ..Source::default() }, 1);
 }
 
 #[test]
