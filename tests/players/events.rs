@@ -14,8 +14,6 @@ const HOUR_MS: i64 = 3_600_000;
 const OUTAGE: Duration = Duration::from_secs(10);
 /// The picture may stand still for an event and this much.
 const STILL_MS: f64 = 1_000.0;
-/// What hls.js needs beyond an outage to find its way behind a gap (docs/specs.md).
-const BEHIND_A_GAP: Duration = Duration::from_millis(2_000);
 
 const FIRST: Source =
     Source { width: 1280, height: 720, fps: (30, 1), gop: 60, b_frames: 0, video: true, audio: true, seconds: 26 };
@@ -101,7 +99,7 @@ fn play_through() -> Result<(), String> {
     watch(OUTAGE);
     let _back = Crafted::publish(server.rtmp(), "show", Script::of(&SECOND));
     watch(Duration::from_secs(10));
-    let at = viewers.judge("an outage", at, OUTAGE + BEHIND_A_GAP, large)?;
+    let at = viewers.judge("an outage", at, OUTAGE, large)?;
     // It does not only stand where it was: pictures have come in the last seconds.
     for ((player, browser), at) in viewers.0.iter_mut().zip(at) {
         let before = browser.report().number("/frames");
