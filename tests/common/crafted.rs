@@ -92,6 +92,14 @@ impl Script {
         self
     }
 
+    /// What playlists call the codec of the pictures: profile, constraints and level of their first configuration (RFC 6381).
+    #[track_caller]
+    pub fn video_codec(&self) -> String {
+        let header = self.0.iter().find(|tag| tag.kind == VIDEO && tag.is_header()).expect("a configuration");
+        // Behind the five bytes of the tag's header and the record's version.
+        format!("avc1.{:02X}{:02X}{:02X}", header.body[6], header.body[7], header.body[8])
+    }
+
     /// Access units of one kind: how many are sent.
     pub fn count(&self, kind: u8) -> usize {
         self.0.iter().filter(|tag| tag.kind == kind && !tag.is_header()).count()

@@ -98,6 +98,8 @@ pub struct Frame {
 pub enum What {
     /// Decoded pictures.
     Pictures,
+    /// Decoded sound, from where its encoder began.
+    Sound,
     /// Audio packets as they are coded: a decoder's first output after a cut depends on what came before, the packets do not.
     AudioPackets,
 }
@@ -114,6 +116,7 @@ pub fn frames(input: &str, what: What, seconds: Option<u32>) -> Vec<Frame> {
     command.args(["-i", input]);
     match what {
         What::Pictures => command.args(["-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", "-1"]),
+        What::Sound => command.args(["-map", "0:a:0"]),
         What::AudioPackets => command.args(["-map", "0:a:0", "-c", "copy"]),
     };
     if let Some(seconds) = seconds {

@@ -7,17 +7,17 @@
 mod common;
 mod watched;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::crafted::{AUDIO, Crafted, Script, VIDEO};
 use common::keep;
-use common::media::{Source, text};
+use common::media::{Source, What, assert_run_of, frames, probe, text};
 use common::process::run;
 use common::publisher::Publisher;
-use watched::{Kind, Rendition, Watched, of_kind, packets};
+use watched::{Kind, Packet, Rendition, Watched, of_kind, packets};
 
 const HOUR_MS: i64 = 3_600_000;
 /// RTMP's milliseconds, an audio frame that stands between two of them, and the picture grid: nobody sees or hears less than this.
@@ -35,21 +35,21 @@ fn watch(script: Script) -> (Watched, f64) {
     let server = Watched::server();
     let mut publisher = Crafted::publish(server.rtmp(), "show", script);
     publisher.wait();
-    (Watched::of(&server, "show"), publisher.began)
+    (Watched::of(server, "show"), publisher.began)
 }
 
 /// ffmpeg publishes `file` to its end.
 #[track_caller]
-fn watch_ffmpeg(file: &std::path::Path, options: &[&str]) -> (Watched, f64) {
+fn watch_ffmpeg(file: &Path, options: &[&str]) -> (Watched, f64) {
     let server = Watched::server();
     let began = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_secs_f64() * 1_000.0;
     let mut publisher = Publisher::ffmpeg_file(&server.publish_url("show"), file, options);
     publisher.wait(Duration::from_secs(120));
-    (Watched::of(&server, "show"), began)
+    (Watched::of(server, "show"), began)
 }
 
 #[track_caller]
-fn sent(source: &Source) -> Vec<watched::Packet> {
+fn sent(source: &Source) -> Vec<Packet> {
     packets(text(&source.file()))
 }
 
@@ -251,25 +251,132 @@ fn bursts_are_cut_into_parts_as_short_as_any() {
     assert!(watched.rendition("v0").text.matches("#EXT-X-PART:").count() > 10, "{}", watched.rendition("v0").text);
 }
 
-#[test]
-fn another_picture_size_on_the_same_connection_is_one_discontinuity() {
-    const AT: i64 = 8_000;
-    let other = Source { width: 640, height: 360, fps: (24, 1), gop: 48, ..source() };
-    let script = Script::of(&source()).until(AT as f64).then(Script::of(&other).until(AT as f64), AT);
-    let pictures = script.count(VIDEO);
-    let (watched, began) = watch(script);
+/// There are `count` discontinuities and no gap, in the same segments of all renditions.
+#[track_caller]
+fn assert_discontinuities(watched: &Watched, count: usize) {
+    let numbers = |rendition: &Rendition| -> Vec<usize> {
+        let all = rendition.segments.iter().enumerate();
+        all.filter(|(_, segment)| segment.discontinuity).map(|(number, _)| number).collect()
+    };
+    let first = numbers(&watched.renditions[0]);
     for rendition in &watched.renditions {
-        assert_eq!(rendition.discontinuities(), 1, "{}", rendition.text);
+        assert_eq!(rendition.discontinuities(), count, "{}", rendition.text);
+        assert_eq!(numbers(rendition), first, "in the same segments everywhere:\n{}", rendition.text);
         assert!(!rendition.segments.iter().any(Rendition::is_gap), "{}", rendition.text);
     }
-    let number = |rendition: &Rendition| rendition.segments.iter().position(|segment| segment.discontinuity);
-    assert_eq!(number(watched.rendition("v0")), number(watched.rendition("a0")), "in the same segment everywhere");
-    assert!(watched.rendition("v0").text.contains("init-1.mp4"), "{}", watched.rendition("v0").text);
+}
+
+/// What ffmpeg decodes of `piece` is what it decodes of `file`.
+#[track_caller]
+fn assert_decodes(piece: &Path, file: &Path, what: What, at_least: usize) {
+    let (seen, encoded) = (frames(text(piece), what, None), frames(text(file), what, None));
+    assert_run_of(&seen, &encoded, at_least, Duration::from_millis(2));
+}
+
+#[test]
+fn another_picture_size_and_profile_on_the_same_connection_are_one_discontinuity() {
+    const AT: i64 = 8_000;
+    let arguments = "-f lavfi -i testsrc2=size=640x360:rate=24 -f lavfi -i sine=frequency=440:sample_rate=48000 -t 9 \
+                     -c:v libx264 -profile:v baseline -preset veryfast -pix_fmt yuv420p -g 48 -keyint_min 48 -sc_threshold 0 \
+                     -c:a aac -b:a 96k -ac 2";
+    let other = encoded("baseline.flv", &arguments.split_whitespace().collect::<Vec<_>>());
+    let (before, behind) = (Script::of(&source()).until(AT as f64), Script::of_file(&other).until(AT as f64));
+    let (counts, codecs) = ([before.count(VIDEO), behind.count(VIDEO)], [before.video_codec(), behind.video_codec()]);
+    assert_ne!(codecs[0], codecs[1], "the profiles differ");
+    let (watched, began) = watch(before.then(behind, AT));
+    assert_discontinuities(&watched, 1);
     watched.assert_dates(|at| began + at, DATED_MS);
     let seen = of_kind(&watched.packets, Kind::Video);
-    assert_eq!(seen.len(), pictures, "every picture of both");
+    assert_eq!(seen.len(), counts[0] + counts[1], "every picture of both");
     let longest = seen.windows(2).map(|pair| pair[1].pts - pair[0].pts).fold(0.0, f64::max);
     assert!(longest < 60.0, "a hole of {longest} ms");
+    let pieces = watched.pieces("v0");
+    assert_eq!(pieces.len(), 2, "an init for each:\n{}", watched.rendition("v0").text);
+    for ((piece, file), count) in pieces.iter().zip([source().file(), other]).zip(counts) {
+        assert_decodes(piece.path(), &file, What::Pictures, count);
+    }
+    let multivariant = &watched.multivariant;
+    assert!(multivariant.contains("RESOLUTION=640x360") && multivariant.contains(&codecs[1]), "{multivariant}");
+    let told = watched.representations("v0");
+    let mut formats: Vec<_> = told.iter().map(|(_, own)| (own.width, own.height, own.codecs.as_deref())).collect();
+    formats.dedup();
+    assert_eq!(formats, [(Some(320), Some(180), Some(&*codecs[0])), (Some(640), Some(360), Some(&*codecs[1]))]);
+    let (at, _) = told.iter().find(|(_, own)| own.width == Some(640)).expect("a Period of the second size");
+    let off = at - told[0].0 - AT as f64;
+    assert!(off.abs() < DATED_MS, "the Period of the second size begins {off} ms off");
+}
+
+/// Sound of another form than that of a [`Source`].
+struct Sound {
+    /// When it is first sent, milliseconds: where the sound before ends, and far from a key frame.
+    begins: i64,
+    encoder: &'static str,
+    rate: &'static str,
+    channels: u32,
+    /// As ffprobe has it, and as playlists do.
+    codec: (&'static str, &'static str),
+}
+
+impl Sound {
+    #[track_caller]
+    fn file(&self) -> PathBuf {
+        let Self { encoder, rate, channels, .. } = self;
+        let arguments = format!(
+            "-f lavfi -i sine=frequency=440:beep_factor=4:sample_rate={rate} -t 5 -c:a {encoder} -b:a 64k -ac {channels}"
+        );
+        encoded(&format!("{encoder}-{rate}-{channels}.flv"), &arguments.split(' ').collect::<Vec<_>>())
+    }
+}
+
+#[test]
+fn sound_of_another_codec_rate_or_layout_on_the_same_connection_is_a_discontinuity_each_time() {
+    const SOUNDS: [Sound; 3] = [
+        Sound { begins: 4_992, encoder: "libmp3lame", rate: "44100", channels: 2, codec: ("mp3", "mp4a.6B") },
+        Sound { begins: 8_989, encoder: "aac", rate: "44100", channels: 1, codec: ("aac", "mp4a.40.2") },
+        Sound { begins: 12_983, encoder: "libmp3lame", rate: "22050", channels: 1, codec: ("mp3", "mp4a.69") },
+    ];
+    // Frames that begin before it last until where the next sound begins.
+    const EACH: f64 = 3_990.0;
+    const END: f64 = 17_000.0;
+    let first = SOUNDS[0].begins as f64;
+    let mut script = Script::of(&source()).until(END);
+    script.0.retain(|tag| tag.kind == VIDEO || tag.at < first);
+    let mut wanted = sent(&source());
+    wanted.retain(|packet| packet.dts < if packet.kind == Kind::Video { END } else { first });
+    for sound in &SOUNDS {
+        script = script.then(Script::of_file(&sound.file()).until(EACH), sound.begins);
+        let begins = sound.begins as f64;
+        let packets = packets(text(&sound.file())).into_iter().filter(|packet| packet.dts < EACH);
+        wanted.extend(packets.map(|packet| Packet { dts: packet.dts + begins, pts: packet.pts + begins, ..packet }));
+    }
+    script.0.sort_by(|a, b| a.at.total_cmp(&b.at));
+    let (watched, began) = watch(script);
+    assert_discontinuities(&watched, SOUNDS.len());
+    watched.assert_all_of(&wanted, IN_SYNC_MS);
+    watched.assert_dates(|at| began + at, DATED_MS);
+    let pieces = watched.pieces("a0");
+    assert_eq!(pieces.len(), 1 + SOUNDS.len(), "an init for each:\n{}", watched.rendition("a0").text);
+    for (sound, piece) in SOUNDS.iter().zip(&pieces[1..]) {
+        let told = &probe(text(piece.path()))["streams"][0];
+        assert_eq!(
+            (&told["codec_name"], &told["sample_rate"], &told["channels"]),
+            (&sound.codec.0.into(), &sound.rate.into(), &sound.channels.into()),
+            "{told}"
+        );
+        assert_decodes(piece.path(), &sound.file(), What::Sound, 150);
+    }
+    let Sound { codec: (_, last), channels, .. } = &SOUNDS[2];
+    let multivariant = &watched.multivariant;
+    let named = multivariant.contains(last) && multivariant.contains(&format!("CHANNELS=\"{channels}\""));
+    assert!(named, "the newest sound is named: {multivariant}");
+    let told = watched.representations("a0");
+    let mut formats: Vec<_> =
+        told.iter().map(|(_, own)| (own.codecs.as_deref(), own.audioSamplingRate.as_deref())).collect();
+    formats.dedup();
+    let each = SOUNDS.iter().map(|sound| (sound.codec.1, sound.rate));
+    let wanted: Vec<_> =
+        std::iter::once(("mp4a.40.2", "48000")).chain(each).map(|(codec, rate)| (Some(codec), Some(rate))).collect();
+    assert_eq!(formats, wanted, "a Period for each");
 }
 
 #[test]
@@ -286,7 +393,7 @@ fn an_outage_is_as_long_as_it_is_and_dates_are_right_behind_it() {
     thread::sleep(OUTAGE);
     let mut second = Crafted::publish(server.rtmp(), "show", script.clone());
     second.wait();
-    let watched = Watched::of(&server, "show");
+    let watched = Watched::of(server, "show");
     let seen = of_kind(&watched.packets, Kind::Video);
     assert_eq!(seen.len(), 2 * script.count(VIDEO), "every picture of both");
     let outage = seen.windows(2).map(|pair| pair[1].pts - pair[0].pts).fold(0.0, f64::max);

@@ -1,9 +1,13 @@
-//! What clients that are not ours make of a stream that is over: m3u8-rs of its playlists, ffmpeg of its media.
+//! What clients that are not ours make of a stream that is over: m3u8-rs of its playlists, dash-mpd of its MPD, ffmpeg of its media.
 
+use std::io::Write as _;
+use std::iter;
 use std::process::Command;
 use std::time::Duration;
 
+use dash_mpd_core::{Period, Representation};
 use m3u8_rs::MediaSegment;
+use tempfile::NamedTempFile;
 
 use crate::common::process::run;
 use crate::common::server::{Server, media_playlists};
@@ -103,6 +107,8 @@ impl Rendition {
 
 /// A stream that is over, as it was published from beginning to end.
 pub struct Watched {
+    server: Server,
+    base: String,
     pub multivariant: String,
     pub renditions: Vec<Rendition>,
     pub packets: Vec<Packet>,
@@ -117,7 +123,7 @@ impl Watched {
 
     /// Waits for the end of `name` and reads all of it; asserts what must hold of every stream.
     #[track_caller]
-    pub fn of(server: &Server, name: &str) -> Self {
+    pub fn of(server: Server, name: &str) -> Self {
         let base = format!("/live/{name}/");
         wait_for(&format!("the end of {name}"), LIMIT, || {
             server.stream(name).is_none_or(|stream| stream["state"] == "ended").then_some(())
@@ -134,6 +140,8 @@ impl Watched {
             renditions: renditions.collect(),
             packets: packets(&server.url(&format!("{base}index.m3u8"))),
             multivariant,
+            base,
+            server,
         };
         watched.assert_rules();
         watched
@@ -145,6 +153,38 @@ impl Watched {
             .iter()
             .find(|rendition| rendition.uri.contains(&format!("/{id}/")))
             .unwrap_or_else(|| panic!("no {id}:\n{}", self.multivariant))
+    }
+
+    /// What rendition `id` lists behind each EXT-X-MAP, as a file that begins with that init.
+    #[track_caller]
+    pub fn pieces(&self, id: &str) -> Vec<NamedTempFile> {
+        let Rendition { uri, segments, .. } = self.rendition(id);
+        let folder = format!("{}{}", self.base, uri.trim_end_matches("index.m3u8"));
+        let piece = |segments: &[MediaSegment]| {
+            let init = &segments[0].map.as_ref().expect("the first segment has an init").uri;
+            let mut file = NamedTempFile::new().expect("the temporary folder is writable");
+            for uri in iter::once(init).chain(segments.iter().map(|segment| &segment.uri)) {
+                let response = self.server.get(&format!("{folder}{uri}"));
+                assert_eq!(response.status, 200, "{folder}{uri}");
+                file.write_all(&response.body).expect("the temporary folder is writable");
+            }
+            file
+        };
+        segments.chunk_by(|_, next| next.map.is_none()).map(piece).collect()
+    }
+
+    /// What the MPD says of rendition `id` in each Period, behind where that begins in milliseconds.
+    #[track_caller]
+    pub fn representations(&self, id: &str) -> Vec<(f64, Representation)> {
+        let text = self.server.get(&format!("{}manifest.mpd", self.base)).text();
+        let mpd = dash_mpd_core::parse(&text).unwrap_or_else(|error| panic!("{error}:\n{text}"));
+        let own = |period: &Period| {
+            let mut all = period.adaptations.iter().flat_map(|set| &set.representations);
+            let own = all.find(|representation| representation.id.as_deref() == Some(id));
+            let own = own.unwrap_or_else(|| panic!("a Period without {id}:\n{text}")).clone();
+            (period.start.expect("each Period says when it begins").as_secs_f64() * 1_000.0, own)
+        };
+        mpd.periods.iter().map(own).collect()
     }
 
     #[track_caller]
