@@ -40,15 +40,16 @@ pub struct Packet {
 #[track_caller]
 pub fn packets(input: &str) -> Vec<Packet> {
     let mut command = Command::new("ffmpeg");
+    // Beside MP3 the picture is offered a second time, alone.
     command.args([
         "-loglevel",
         "error",
         "-i",
         input,
         "-map",
-        "0:v?",
+        "0:v:0?",
         "-map",
-        "0:a?",
+        "0:a:0?",
         "-c",
         "copy",
         "-copyts",
