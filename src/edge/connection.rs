@@ -27,12 +27,13 @@ use super::activity::{Activity, Watched};
 use super::body::BoxError;
 use super::gather::Gathered;
 use super::http::Shared;
-use super::metrics::{Gauged, Limits};
+use super::metrics::Limits;
 use super::payload::Metered;
 use super::reply::Counting;
 use super::seldom::Seldom;
 use super::trace;
 use super::watchdog::{Verdict, Watchdog};
+use crate::media::Gauged;
 use crate::media::peer::Place;
 
 /// Serves one connection, which keeps its place as long: the TLS handshake, where there is one, then HTTP.

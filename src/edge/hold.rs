@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use super::activity::WaitedFor;
 use super::body::Body;
 use super::handler::{Asked, Edge};
-use super::metrics::Gauged;
 use super::negotiate;
 use super::reply::Reply;
 use super::respond;
+use crate::media::Gauged;
 use crate::media::peer::{Full, Place};
 use crate::packager::Window;
 

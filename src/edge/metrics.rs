@@ -100,23 +100,6 @@ impl Limit {
     }
 }
 
-/// One more on a gauge, and one less when dropped.
-#[derive(Debug)]
-pub(crate) struct Gauged(IntGauge);
-
-impl Gauged {
-    pub(crate) fn one(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Gauged {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 impl Metrics {
     /// Registers all of them in `registry`.
     ///

@@ -6,6 +6,7 @@ use std::time::Instant;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::timeline::{Repair, Repairs};
+use crate::media::Gauged;
 use crate::media::peer::Throttle;
 
 /// Why RTMP peers are refused or disconnected, as a label. What is not listed counts as the last.
@@ -51,23 +52,6 @@ pub struct Metrics {
 struct Refused {
     count: IntCounter,
     throttle: Throttle,
-}
-
-/// One more on a gauge, and one less when dropped, however the task ends.
-#[derive(Debug)]
-pub(crate) struct Gauged(IntGauge);
-
-impl Gauged {
-    pub(crate) fn one(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Gauged {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 impl Metrics {

@@ -7,6 +7,7 @@
 //!   name     APP/NAME, epochs, rendition ids
 //!   limits   what a publisher may bring at most, and when it may take a stream over
 //!   peer     peers by their addresses: how many places each may take
+//!   gauged   one of what a gauge counts
 //!   track    one elementary stream: codec and timescale
 //!   access_unit, slab   one coded picture or audio frame, and the memory it arrives in
 //!   report   what is known of the way from a publisher to here
@@ -17,6 +18,8 @@
 
 pub mod access_unit;
 pub mod codec;
+#[cfg(feature = "server")]
+mod gauged;
 pub mod limits;
 pub mod name;
 pub mod peer;
@@ -28,6 +31,8 @@ pub mod track;
 pub mod wall_clock;
 
 pub use access_unit::AccessUnit;
+#[cfg(feature = "server")]
+pub(crate) use gauged::Gauged;
 pub use limits::{Limits, Takeover};
 pub(crate) use name::is_unreserved;
 pub use name::{Epoch, RenditionId, StreamName};

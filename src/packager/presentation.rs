@@ -194,10 +194,10 @@ impl Presentation {
     /// # Errors
     /// [`Error::Init`].
     pub fn set_track(&mut self, id: RenditionId, track: Track) -> Result<(), Error> {
-        let Some(index) = self.tracks.iter().position(|entry| entry.segmenter.id() == id) else {
+        let mut tracks = self.tracks.iter_mut().enumerate();
+        let Some((index, entry)) = tracks.find(|(_, entry)| entry.segmenter.id() == id) else {
             return Ok(());
         };
-        let Some(entry) = self.tracks.get_mut(index) else { return Ok(()) };
         let source = track.timescale;
         let track = Track { timescale: entry.segmenter.timescale(), ..track };
         let bytes = init::write(&track)?;

@@ -15,9 +15,10 @@ use tracing::Instrument as _;
 
 use self::connection::Connection;
 use crate::ingest::config;
-use crate::ingest::metrics::{Gauged, Metrics};
+use crate::ingest::metrics::Metrics;
 use crate::ingest::publish::Authorise;
 use crate::ingest::report::Board;
+use crate::media::Gauged;
 use crate::media::peer::{Full, Places};
 use crate::packager::live;
 

@@ -5,11 +5,10 @@ use std::time::Instant;
 
 use super::Context;
 use crate::ingest::limits::Guard;
-use crate::ingest::metrics::Gauged;
 use crate::ingest::publish::{Lease, PublishRequest, Refusal, RefusalKind};
 use crate::ingest::report::Reporter;
 use crate::media::wall_clock::now;
-use crate::media::{Kind, Track};
+use crate::media::{Gauged, Kind, Track};
 use crate::packager::live::{PublishError, Publisher, PublisherInfo, TrackWriter};
 
 /// A stream being published through one connection. Dropping it ends the stream.

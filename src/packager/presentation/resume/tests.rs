@@ -205,6 +205,11 @@ fn a_short_stall_is_no_reason_to_list_the_next_segment_late() {
     }
 }
 
+/// Numbers of the segments of `id` that begin with a discontinuity.
+fn marked(simulation: &Simulation, id: RenditionId) -> Vec<u64> {
+    simulation.windows[&id].segments.iter().filter(|s| s.discontinuity).map(|s| s.msn).collect()
+}
+
 #[test]
 fn another_resolution_is_one_discontinuity_with_its_own_init() {
     let mut simulation = Simulation::new(Config::default());
@@ -217,13 +222,8 @@ fn another_resolution_is_one_discontinuity_with_its_own_init() {
     assert_eq!((simulation.add(track), simulation.add(audio_track())), (VIDEO, AUDIO));
     published(&mut simulation, 0..240, |_| 10_000_000);
     for id in [VIDEO, AUDIO] {
-        let window = &simulation.windows[&id];
-        let marked: Vec<u64> = window.segments.iter().filter(|s| s.discontinuity).map(|s| s.msn).collect();
-        assert_eq!(marked.len(), 1, "{id}: {}", text(window));
-        assert_eq!(
-            marked,
-            simulation.windows[&VIDEO].segments.iter().filter(|s| s.discontinuity).map(|s| s.msn).collect::<Vec<_>>()
-        );
+        assert_eq!(marked(&simulation, id).len(), 1, "{id}: {}", text(&simulation.windows[&id]));
+        assert_eq!(marked(&simulation, id), marked(&simulation, VIDEO));
     }
     let playlist = text(&simulation.windows[&VIDEO]);
     assert!(playlist.contains("init-0.mp4") && playlist.contains("init-1.mp4"), "{playlist}");
@@ -270,10 +270,8 @@ fn another_codec_is_one_discontinuity_with_its_own_init() {
     simulation.outage(7_000_000, 3_000_000);
     simulation.audio = mp3_track(48_000);
     simulation.stream(8.0, (30, 1), 60, false, &BOTH);
-    let marked = |id| -> Vec<u64> {
-        simulation.windows[&id].segments.iter().filter(|s| s.discontinuity).map(|s| s.msn).collect()
-    };
-    assert_eq!((marked(VIDEO).len(), marked(VIDEO)), (1, marked(AUDIO)));
+    assert_eq!(marked(&simulation, VIDEO).len(), 1);
+    assert_eq!(marked(&simulation, VIDEO), marked(&simulation, AUDIO));
     let sound = &simulation.windows[&AUDIO];
     let playlist = text(sound);
     assert!(playlist.contains("init-0.mp4") && playlist.contains("init-1.mp4"), "{playlist}");
