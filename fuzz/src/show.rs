@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rillcast::media::codec::{aac, h264};
+use rillcast::media::codec::{aac, h264, mp3};
 use rillcast::media::{AccessUnit, Epoch, Format, Kind, RenditionId, Slab, Timescale, Track, WallTime};
 use rillcast::packager::presentation::{Presentation, Sequence};
 use rillcast::packager::rules::{
@@ -24,9 +24,17 @@ pub fn video() -> Track {
     Track { format: Format::H264(config), timescale: Timescale::NINETY_KHZ, language: "und".into() }
 }
 
-/// One of some audio tracks.
+/// How many [`audio`] has.
+const AUDIO_TRACKS: usize = AUDIO_CONFIGS.len();
+
+/// One of some audio tracks: those of good configurations, and MP3.
 pub fn audio(which: usize) -> Track {
-    let config = aac::Config::parse(AUDIO_CONFIGS[which % (AUDIO_CONFIGS.len() - 1)]).expect("a good configuration");
+    if which % AUDIO_TRACKS == AUDIO_TRACKS - 1 {
+        let config = mp3::Config::new(44_100, 2).expect("a rate of the standard");
+        let timescale = Timescale::new(config.sample_rate).expect("not zero");
+        return Track { format: Format::Mp3(config), timescale, language: "und".into() };
+    }
+    let config = aac::Config::parse(AUDIO_CONFIGS[which % AUDIO_TRACKS]).expect("a good configuration");
     let timescale = Timescale::new(config.sample_rate).expect("not zero");
     Track { format: Format::Aac(config), timescale, language: "und".into() }
 }
@@ -149,7 +157,7 @@ impl Show {
         match action {
             0xF0..=0xF4 => {
                 if self.tracks.len() < 4 && !self.idle {
-                    let track = if action & 1 == 0 { video() } else { audio(choices.below(5)) };
+                    let track = if action & 1 == 0 { video() } else { audio(choices.below(AUDIO_TRACKS)) };
                     let scale = track.timescale;
                     if let Ok(id) = self.presentation.add_track(track) {
                         self.tracks.push((id, scale, i64::from(choices.byte()) * i64::from(scale.hz()) / 100));
@@ -162,7 +170,7 @@ impl Show {
                 }
                 let index = choices.below(self.tracks.len());
                 let (id, scale, dts) = self.tracks[index];
-                let track = if id.kind == Kind::Video { video() } else { audio(choices.below(5)) };
+                let track = if id.kind == Kind::Video { video() } else { audio(choices.below(AUDIO_TRACKS)) };
                 // The timeline rescales the times of a track that changes its rate.
                 self.tracks[index] = (id, track.timescale, scale.rescale(dts, track.timescale) + 1);
                 self.presentation.set_track(id, track).expect("a good track");
@@ -202,7 +210,7 @@ impl Show {
     fn rejoin(&mut self, choices: &mut Choices<'_>) {
         self.idle = false;
         for (id, scale, dts) in std::mem::take(&mut self.tracks) {
-            let track = if id.kind == Kind::Video { video() } else { audio(choices.below(5)) };
+            let track = if id.kind == Kind::Video { video() } else { audio(choices.below(AUDIO_TRACKS)) };
             let new = track.timescale;
             let id = self.presentation.rejoin_track(id.index, track).expect("a good track");
             let dts = if choices.below(2) == 0 { 0 } else { scale.rescale(dts, new) + 1 };

@@ -45,7 +45,8 @@ impl Edge {
             );
         };
         let caching = Caching::targets(1, first.rendition.config.target_duration);
-        let etag = |gzip| respond::etag(format_args!("{}-mv-{}", catalog.epoch, catalog.published.micros()), gzip);
+        let (published, number) = (catalog.published.micros(), catalog.number);
+        let etag = |gzip| respond::etag(format_args!("{}-mv-{published}-{number}", catalog.epoch), gzip);
         let render = || hls_multivariant::render(&catalog);
         let text = &catalog.multivariant;
         respond::text(&asked.headers, &PLAYLIST, caching, etag, |gzip| text.coded(gzip, render))

@@ -18,6 +18,7 @@ const MAX_STREAMS: usize = 1024;
 struct Key {
     epoch: Epoch,
     published: i64,
+    number: u64,
     ended: bool,
     windows: Vec<(u64, bool, usize, usize, bool)>,
 }
@@ -42,6 +43,7 @@ impl Mpds {
         let key = Key {
             epoch: catalog.epoch,
             published: catalog.published.micros(),
+            number: catalog.number,
             ended: catalog.ended,
             windows: windows.iter().map(window).collect(),
         };
@@ -81,5 +83,9 @@ mod tests {
         let other = get(testing::window(4, 4, 3, 1));
         assert!(!Arc::ptr_eq(&first.text, &other.text));
         assert_ne!(first.etag, other.etag);
+        let mut later = testing::catalog(Vec::new());
+        later.number += 1;
+        let later = mpds.get(&name, &later, &[Arc::new(testing::window(4, 3, 3, 1))]);
+        assert_ne!(first.etag, later.etag, "another catalog of the same moment");
     }
 }

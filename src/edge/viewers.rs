@@ -108,4 +108,20 @@ mod tests {
         assert_eq!(viewers.count(start + RECENT).get(&stream), Some(&1));
         assert_eq!(viewers.count(start + RECENT * 2).get(&stream), None);
     }
+    #[test]
+    fn more_viewers_than_are_told_apart_are_counted_as_refused() {
+        let viewers = Viewers::new(IntCounter::new("x", "x").expect("a counter"));
+        let stream = StreamName::new("live", "me").expect("a good name");
+        let start = Instant::now();
+        let in_one_shard = |number: u32| SocketAddr::from((number.to_be_bytes(), 0));
+        let most = (MAX_VIEWERS / SHARDS) as u32;
+        (0..most).for_each(|number| viewers.seen(in_one_shard(number), &stream, start));
+        assert_eq!(viewers.refused.get(), 0);
+        viewers.seen(in_one_shard(most), &stream, start);
+        viewers.seen(in_one_shard(0), &stream, start);
+        assert_eq!(viewers.refused.get(), 1, "who is known stays so");
+        assert_eq!(viewers.count(start).get(&stream), Some(&u64::from(most)));
+        viewers.seen(in_one_shard(most), &stream, start + RECENT);
+        assert_eq!(viewers.refused.get(), 1, "those before it are gone");
+    }
 }

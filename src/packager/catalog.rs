@@ -36,6 +36,8 @@ pub struct Catalog {
     pub longest_micros: i64,
     /// When this catalog was made: publishTime of the MPD. Never goes back.
     pub published: WallTime,
+    /// Which one it is of those that were made since the start or the restart: several can be made at one moment.
+    pub number: u64,
     /// The stream is over.
     pub ended: bool,
     /// The multivariant playlist, made when first asked for.

@@ -450,4 +450,25 @@ mod tests {
         assert!(hits.window_bytes.get() > 0);
         assert!(part_publish.get_sample_count() > 50, "parts were published");
     }
+    #[tokio::test]
+    async fn a_publisher_that_breaks_a_rule_is_counted_by_its_name() {
+        let rare_key_frames = Config { require_keyframes: true, ..Config::default() };
+        let little_memory = Config { max_bytes: bytesize::ByteSize::mib(1), ..Config::default() };
+        for (config, bytes, expected) in [(rare_key_frames, 100, (1, 0)), (little_memory, 20_000, (0, 1))] {
+            let folder = tempfile::tempdir().unwrap();
+            let sequences = Sequences::new(folder.path());
+            let registry = Registry::new(Arc::new(config), sequences, limits(), Metrics::for_test());
+            let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
+            let info = PublisherInfo { protocol: "rtmp", peer, since: now(), holder: "test".into() };
+            let mut publisher = registry.publish("live/me".parse().unwrap(), info, Takeover::default()).await.unwrap();
+            let mut writer = publisher.add_track(init(Kind::Video, 0).track.clone()).unwrap();
+            let refused = (0..600).find_map(|number: i64| {
+                let (dts, data) = (number * 3_000, vec![0; bytes][..].into());
+                writer.write(AccessUnit { dts, pts: dts, sync: number == 0, captions: false, data }, now()).err()
+            });
+            assert!(refused.is_some(), "{expected:?}");
+            let hits = &registry.metrics.hits;
+            assert_eq!((hits.key_frames.get(), hits.segment_bytes.get()), expected);
+        }
+    }
 }

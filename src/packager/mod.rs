@@ -32,7 +32,7 @@ mod presentation_tests;
 pub mod rules;
 pub mod saved;
 mod segmenter;
-#[cfg(feature = "server")]
+#[cfg(feature = "keys")]
 pub mod sequence;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -105,6 +105,8 @@ pub struct Presentation {
     discontinuity_due: bool,
     /// The catalog has changed since viewers were shown it.
     catalog_due: bool,
+    /// Catalogs made so far.
+    catalogs: u64,
     /// Segments that `packager.max_bytes` has pushed out and nobody was told of.
     evicted: u64,
     /// What may be kept: `packager.max_bytes`, or this stream's share where all streams keep too much together.
@@ -158,6 +160,7 @@ impl Presentation {
             paused: None,
             discontinuity_due: false,
             catalog_due: false,
+            catalogs: 0,
             evicted: 0,
             ended: false,
         }

@@ -51,7 +51,7 @@ impl Locks {
 
 /// One stream's reservation.
 #[derive(Debug)]
-pub(super) struct Reservation {
+pub struct Reservation {
     path: PathBuf,
     changing: Locks,
     reserved: Reserved,
@@ -73,7 +73,7 @@ impl Sequences {
     /// # Errors
     /// The file cannot be read, holds something else, or cannot be written: then the stream must not start, since its numbers might
     /// go back.
-    pub(super) fn reserve(&self, name: &StreamName) -> std::io::Result<(Sequence, Reservation)> {
+    pub fn reserve(&self, name: &StreamName) -> std::io::Result<(Sequence, Reservation)> {
         let path = self.path(name);
         let _alone = self.changing.lock(&path);
         let before = read(&path)?;
@@ -86,18 +86,21 @@ impl Sequences {
 
 impl Reservation {
     /// Whether `next` comes so near the end of the block that another is due.
-    pub(super) fn is_low(&self, next: Sequence) -> bool {
+    pub fn is_low(&self, next: Sequence) -> bool {
         next.media + BLOCK / 4 > self.reserved.media_sequence
             || next.discontinuity + BLOCK / 4 > self.reserved.discontinuity_sequence
     }
 
     /// The first numbers that are not reserved.
-    pub(super) fn end(&self) -> Sequence {
+    pub fn end(&self) -> Sequence {
         Sequence { media: self.reserved.media_sequence, discontinuity: self.reserved.discontinuity_sequence }
     }
 
     /// Reserves another block beyond `next`, synced before it returns. Blocks on the disk.
-    pub(super) fn extend(&mut self, next: Sequence) -> std::io::Result<()> {
+    ///
+    /// # Errors
+    /// The file cannot be read or written: numbers beyond [`end`](Self::end) must not be used.
+    pub fn extend(&mut self, next: Sequence) -> std::io::Result<()> {
         let changing = self.changing.clone();
         let _alone = changing.lock(&self.path);
         if self.is_over()? {
@@ -107,8 +110,11 @@ impl Reservation {
     }
 
     /// Gives back what was not used, at a regular end: the next life goes on right after it. Where the next life was quicker, it has begun
-    /// behind the whole block, and nothing may be given back.
-    pub(super) fn release(mut self, next: Sequence) -> std::io::Result<()> {
+    /// behind the whole block, and nothing may be given back. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The file cannot be read or written; nothing is given back then.
+    pub fn release(mut self, next: Sequence) -> std::io::Result<()> {
         let changing = self.changing.clone();
         let _alone = changing.lock(&self.path);
         if self.is_over()? {

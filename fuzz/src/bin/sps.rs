@@ -1,7 +1,7 @@
 //! Sequence parameter sets inside a record that is otherwise good.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use rillcast::media::codec::h264::{Config, MAX_SIDE};
+use rillcast::media::codec::h264::{Config, MAX_SIDE, MIN_SIDE};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(length) = u16::try_from(data.len() + 1) else { return };
@@ -12,7 +12,8 @@ fuzz_target!(|data: &[u8]| {
     record.extend_from_slice(&[1, 0, 1, 0x68]);
     if let Ok(config) = Config::parse(&record) {
         assert!(
-            (1..=MAX_SIDE).contains(&u64::from(config.width)) && (1..=MAX_SIDE).contains(&u64::from(config.height))
+            (MIN_SIDE..=MAX_SIDE).contains(&u64::from(config.width))
+                && (MIN_SIDE..=MAX_SIDE).contains(&u64::from(config.height))
         );
         assert_eq!([config.profile, config.compatibility, config.level], data[..3]);
         if let Some((pictures, seconds)) = config.frame_rate {

@@ -112,6 +112,7 @@ mod tests {
             ("live?key=2", "rtmp://h/live?key=3", "me", key("2")),
             ("live", "rtmp://h/live?token=3", "me?x", token("3")),
             ("live?key=2", "", "me?token=1", token("1")),
+            ("live", &format!("rtmp://h/live?key={}", "x".repeat(MAX_TEXT_BYTES)), "me", Credential::None),
         ] {
             assert_eq!(connect(app, url).stream_key(name), ("me", expected), "{app} {url} {name}");
         }

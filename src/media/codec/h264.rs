@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 pub use self::access_unit::{Contents, UnitError, inspect};
 use self::sps::Sps;
-pub use self::sps::{DynamicRange, MAX_SIDE, Sampling};
+pub use self::sps::{DynamicRange, MAX_SIDE, MIN_SIDE, Sampling};
 use crate::media::reader::{Reader, Truncated};
 
 /// Why a configuration record is refused; the text is shown to the publisher.
@@ -44,7 +44,7 @@ pub enum Error {
         /// What stands there.
         value: u64,
     },
-    /// Nothing left after cropping, or larger than [`MAX_SIDE`].
+    /// After cropping, larger than [`MAX_SIDE`] or smaller than [`MIN_SIDE`].
     #[error("the SPS describes a picture of {width}x{height}")]
     Size {
         /// Width after cropping.

@@ -86,6 +86,7 @@ impl Presentation {
             renditions.clear();
         }
         renditions.sort_by_key(|measured| measured.rendition.id);
+        self.catalogs += 1;
         let longest = |entry: &Entry| entry.segmenter.timescale().micros(entry.segmenter.totals().longest);
         Catalog {
             epoch: self.epoch,
@@ -94,6 +95,7 @@ impl Presentation {
             periods: self.periods.as_ref().map(Periods::snapshot).unwrap_or_default(),
             longest_micros: self.tracks.iter().map(longest).max().unwrap_or(0),
             published: self.published,
+            number: self.catalogs,
             ended: self.ended,
             multivariant: Text::default(),
         }

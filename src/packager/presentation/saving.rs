@@ -98,6 +98,7 @@ impl Presentation {
             paused: None,
             discontinuity_due: state.discontinuity_due,
             catalog_due: true,
+            catalogs: 0,
             evicted: 0,
             ended: false,
         };

@@ -183,6 +183,7 @@ impl Show {
             periods: self.periods.snapshot(),
             longest_micros: 0,
             published: self.published,
+            number: 1,
             ended: self.ended,
             multivariant: Text::default(),
         }

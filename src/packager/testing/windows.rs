@@ -122,6 +122,7 @@ pub(crate) fn catalog(renditions: Vec<Arc<Rendition>>) -> Catalog {
         periods: Vec::new(),
         longest_micros: 0,
         published: WallTime::from_micros(1),
+        number: 1,
         ended: false,
         multivariant: Default::default(),
     }

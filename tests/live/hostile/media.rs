@@ -138,6 +138,7 @@ fn media_that_is_none() {
             ("no SPS", [&record[..5], &[0xE0, 0]].concat()),
             ("an SPS longer than the record", [&record[..6], &[0xFF, 0xFF], &record[8..]].concat()),
             ("an SPS of ones", [&record[..6], &[0, 60], &[0xFF; 60], &[1, 0, 1, 0x68]].concat()),
+            ("level 25.5", [&record[..11], &[255], &record[12..]].concat()),
             ("an SPS of zeros", [&record[..6], &[0, 60, 0x67], &[0; 59], &[1, 0, 1, 0x68]].concat()),
         ];
         for cut in 1..record.len() {

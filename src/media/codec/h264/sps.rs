@@ -2,11 +2,17 @@
 //!
 //! Specification: ITU-T H.264 §7.3.2.1.1 and Annex E (VUI).
 
+use std::ops::RangeInclusive;
+
 use super::Error;
 use crate::media::reader::{BitReader, Reader, Truncated};
 
 /// Largest width or height, in luma samples: level 6.2 ends at 16,384. An absurd size would make players allocate what a peer asks for.
 pub const MAX_SIDE: u64 = 16_384;
+/// Smallest width or height, in luma samples: a macroblock. Nothing films less, and many decoders show none of it.
+pub const MIN_SIDE: u64 = 16;
+/// Levels 1b to 6.2. Others tell no decoder how much it must be able to do. Spec: ITU-T H.264 table A-1.
+const LEVELS: RangeInclusive<u8> = 9..=62;
 /// Pictures a second above which VUI timing is taken for nonsense.
 const MAX_FRAME_RATE: u64 = 300;
 /// NAL unit type of a sequence parameter set. Spec: ITU-T H.264 table 7-1.
@@ -89,6 +95,9 @@ impl Sps {
             return Err(Error::NotAnSps(unit_type));
         }
         let (profile, compatibility, level) = (reader.u8()?, reader.u8()?, reader.u8()?);
+        if !LEVELS.contains(&level) {
+            return Err(Error::OutOfRange { field: "level_idc", value: u64::from(level) });
+        }
         let payload = without_emulation_prevention(reader.rest());
         let mut bits = BitReader::new(&payload);
         limited(&mut bits, "seq_parameter_set_id", 31)?;
@@ -177,7 +186,7 @@ fn read_size(bits: &mut BitReader<'_>, chroma_array_type: u32) -> Result<(u16, u
 }
 
 fn legal_side(side: i64) -> Option<u16> {
-    u16::try_from(side).ok().filter(|side| (1..=MAX_SIDE).contains(&u64::from(*side)))
+    u16::try_from(side).ok().filter(|side| (MIN_SIDE..=MAX_SIDE).contains(&u64::from(*side)))
 }
 
 fn limited(bits: &mut BitReader<'_>, field: &'static str, most: u32) -> Result<u32, Error> {

@@ -155,6 +155,9 @@ fn absurd_records_are_refused() {
     assert_eq!(Config::parse(&[1, 100, 0, 40, 0xFF, 0xE0, 1, 0, 1, 0x68]), Err(Error::NoParameterSet("sequence")));
     assert!(matches!(with(6, 0xFF), Err(Error::Truncated(_))));
     assert_eq!(with(8, 0x68), Err(Error::NotAnSps(8)));
+    for level in [0, 8, 63, 255] {
+        assert_eq!(with(11, level), Err(Error::OutOfRange { field: "level_idc", value: u64::from(level) }));
+    }
     for (field, numbers) in [
         ("seq_parameter_set_id", &[32][..]),
         ("chroma_format_idc", &[0, 4]),
@@ -165,7 +168,7 @@ fn absurd_records_are_refused() {
         let unit = [&[0x67, 110, 0, 40][..], &bits.bits(0, 32).bytes()].concat();
         assert!(matches!(Config::parse(&record(&unit)), Err(Error::OutOfRange { field: named, .. }) if named == field));
     }
-    for (width, height, crop) in [(1_025, 68, 0), (120, 4_096, 0), (120, 68, 544), (u32::MAX / 2, 1, 0)] {
+    for (width, height, crop) in [(1_025, 68, 0), (120, 4_096, 0), (120, 68, 544), (u32::MAX / 2, 1, 0), (1, 1, 1)] {
         assert!(
             matches!(Config::parse(&record(&sps(width, height, crop, None))), Err(Error::Size { .. })),
             "{width}x{height}"
