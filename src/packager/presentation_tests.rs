@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::playlist::hls_media;
-use super::testing::simulation::{Simulation, assert_parts_are_long_enough, payload};
+use super::testing::simulation::{START, Simulation, assert_parts_are_long_enough, payload};
 use super::testing::{audio_track, mp3_track, video_track};
 use super::{Config, Segment, Window};
 use crate::media::{Format, Kind, RenditionId, Timescale, Track};
@@ -119,6 +119,15 @@ fn sound_alone(sample_rate: u32, frame_samples: u32) -> Arc<Window> {
         simulation.push(id, at, at, true, 300, scale);
     }
     Arc::clone(&simulation.windows[&AUDIO])
+}
+
+/// It waits for pictures at first, and loses nothing by it.
+#[test]
+fn sound_alone_is_heard_from_its_beginning() {
+    let window = sound_alone(48_000, 1_024);
+    let first = &window.segments[0];
+    assert_eq!(first.start, 0);
+    assert!((first.date.micros() - START).abs() < 1_000, "{:?}", first.date);
 }
 
 #[test]

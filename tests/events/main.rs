@@ -170,34 +170,53 @@ fn a_picture_longer_than_a_part_makes_segments_without_parts() {
     assert!(watched.rendition("a0").text.contains("#EXT-X-PART:"), "{}", watched.rendition("a0").text);
 }
 
-#[test]
-fn sound_that_begins_late_is_added_in_sync() {
-    const LATE: i64 = 5_000;
+const LATE_MS: i64 = 5_000;
+
+/// The source, in which nothing of `kind` comes before [`LATE_MS`].
+fn without_a_beginning(kind: u8) -> Script {
     let mut script = Script::of(&source());
     script.0.retain_mut(|tag| {
-        if tag.kind == AUDIO && tag.is_header() {
-            (tag.at, tag.stamp) = (LATE as f64, LATE);
+        if tag.kind == kind && tag.is_header() {
+            (tag.at, tag.stamp) = (LATE_MS as f64, LATE_MS);
         }
-        tag.kind == VIDEO || tag.stamp >= LATE
+        tag.kind != kind || tag.stamp >= LATE_MS
     });
     script.0.sort_by(|a, b| a.at.total_cmp(&b.at).then(b.is_header().cmp(&a.is_header())));
-    let (watched, _) = watch(script);
+    script
+}
+
+#[track_caller]
+fn assert_added_in_sync(watched: &Watched, source: &[Packet]) {
     watched.assert_seamless();
-    assert!(
-        watched.multivariant.contains("mp4a.40.2") && watched.multivariant.contains("TYPE=AUDIO"),
-        "{}",
-        watched.multivariant
-    );
-    let source: Vec<_> =
-        sent(&source()).into_iter().filter(|packet| packet.kind == Kind::Video || packet.pts >= 5_000.0).collect();
-    // It joins at the beginning of a segment's time: what belongs to the part of a segment that had none is heard, too.
-    watched.assert_all_of(&source, IN_SYNC_MS);
+    let multivariant = &watched.multivariant;
+    for part in ["mp4a.40.2", "TYPE=AUDIO", "avc1.", "RESOLUTION="] {
+        assert!(multivariant.contains(part), "{part}: {multivariant}");
+    }
+    watched.assert_all_of(source, IN_SYNC_MS);
     let (video, audio) = (watched.rendition("v0"), watched.rendition("a0"));
     assert_eq!(
         audio.first + audio.segments.len() as u64,
         video.first + video.segments.len() as u64,
         "segment numbers mean the same"
     );
+}
+
+#[test]
+fn sound_that_begins_late_is_added_in_sync() {
+    let (watched, _) = watch(without_a_beginning(AUDIO));
+    // It joins at the beginning of a segment's time: what belongs to the part of a segment that had none is heard, too.
+    let comes = |packet: &Packet| packet.kind == Kind::Video || packet.pts >= LATE_MS as f64;
+    assert_added_in_sync(&watched, &sent(&source()).into_iter().filter(comes).collect::<Vec<_>>());
+}
+
+#[test]
+fn pictures_that_begin_late_are_added_in_sync() {
+    let (watched, _) = watch(without_a_beginning(VIDEO));
+    // Those before their first key frame can be shown by nobody.
+    let key_ms = source().gop as f64 * 1_000.0 / 30.0;
+    let first = (LATE_MS as f64 / key_ms).ceil() * key_ms;
+    let comes = |packet: &Packet| packet.kind == Kind::Audio || packet.pts >= first;
+    assert_added_in_sync(&watched, &sent(&source()).into_iter().filter(comes).collect::<Vec<_>>());
 }
 
 #[test]

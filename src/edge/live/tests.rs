@@ -1,7 +1,6 @@
 //! Requests against hand-built windows, without sockets.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -16,6 +15,9 @@ use crate::media::Kind;
 use crate::packager::live::{Registry, Stream};
 use crate::packager::testing::show::Show;
 use crate::packager::testing::{self, Fixture};
+
+mod signed;
+mod waiting;
 
 const BASE: &str = "/live/me/10/v0";
 
@@ -35,12 +37,6 @@ async fn ask(edge: &Arc<Edge>, method: Method, path: &str, headers: &[(&str, &st
 
 async fn get(edge: &Arc<Edge>, path: &str) -> Response<Body> {
     ask(edge, Method::GET, path, &[]).await
-}
-
-/// A request that waits meanwhile.
-fn held(edge: &Arc<Edge>, path: &str) -> tokio::task::JoinHandle<Response<Body>> {
-    let (edge, path) = (Arc::clone(edge), path.to_owned());
-    tokio::spawn(async move { get(&edge, &path).await })
 }
 
 async fn body(response: Response<Body>) -> Bytes {
@@ -258,39 +254,6 @@ async fn only_reading_is_allowed_and_preflights_are_answered() {
     assert!(header(response.headers(), "access-control-allow-headers").contains("authorization"));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_blocked_playlist_is_released_by_the_part_it_waits_for() {
-    let fixture = testing::fixture();
-    let edge = edge(&fixture, Config::default());
-    let held = held(&edge, &format!("{BASE}/index.m3u8?_HLS_msn=7&_HLS_part=2"));
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(!held.is_finished());
-    assert_eq!(edge.metrics.waiting.get(), 1);
-    fixture.window.send_replace(Arc::new(testing::window_of(&fixture.rendition, 4, 3, 3, 3)));
-    let response = held.await.expect("no panic");
-    assert_eq!(response.status(), StatusCode::OK);
-    assert!(header(response.headers(), "etag").contains("703"));
-    assert_eq!(edge.metrics.waiting.get(), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn whoever_waits_is_released_by_the_end() {
-    let fixture = testing::fixture();
-    let edge = edge(&fixture, Config::default());
-    let waiting = [("index.m3u8?_HLS_msn=8", 200), ("p23.m4s", 404), ("s8.m4s", 404)]
-        .map(|(file, status)| (file, status, held(&edge, &format!("{BASE}/{file}"))));
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut last = testing::window_of(&fixture.rendition, 4, 3, 3, 2);
-    last.segments.extend(last.open.take());
-    (last.open_msn, last.ended) = (8, true);
-    let ended = tokio::time::Instant::now();
-    fixture.window.send_replace(Arc::new(last));
-    for (file, status, held) in waiting {
-        assert_eq!(held.await.expect("no panic").status(), status, "{file}");
-        assert_eq!(ended.elapsed(), Duration::ZERO, "{file} is known to be none any more");
-    }
-}
-
 /// RFC 8216bis §6.2.5.1: `_HLS_skip` is ignored in a playlist that has ended.
 #[tokio::test]
 async fn an_ended_playlist_is_whole_whatever_is_asked_for() {
@@ -310,34 +273,6 @@ async fn an_ended_playlist_is_whole_whatever_is_asked_for() {
         let [(etag, full), (asked_etag, asked)] = &answers[..] else { unreachable!() };
         assert_eq!((asked == full, asked_etag == etag), (ended, ended), "{asked:?}");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn three_target_durations_are_the_longest_wait() {
-    let fixture = testing::fixture();
-    let edge = edge(&fixture, Config::default());
-    let start = tokio::time::Instant::now();
-    let response = get(&edge, &format!("{BASE}/index.m3u8?_HLS_msn=7")).await;
-    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(header(response.headers(), "retry-after"), "1");
-    assert_eq!(header(response.headers(), "cache-control"), "no-store");
-    assert_eq!(start.elapsed().as_secs(), 12);
-    for path in ["p23.m4s", "s8.m4s"] {
-        let response = get(&edge, &format!("{BASE}/{path}")).await;
-        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
-        assert_eq!(header(response.headers(), "cache-control"), "no-store", "{path}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_hinted_part_is_held_until_all_of_it_is_there() {
-    let fixture = testing::fixture();
-    let edge = edge(&fixture, Config::default());
-    let held = held(&edge, &format!("{BASE}/p23.m4s"));
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(!held.is_finished());
-    fixture.window.send_replace(Arc::new(testing::window_of(&fixture.rendition, 4, 4, 3, 0)));
-    assert_eq!(body(held.await.expect("no panic")).await, "head-23.payload-23;");
 }
 
 /// RFC 8216bis §6.2.2: who has a playlist may go on fetching what it lists, for a while after newer ones have ceased to.
@@ -363,70 +298,6 @@ async fn what_has_left_the_playlist_is_served_as_long_as_it_is_kept() {
         let response = get(&edge, &format!("{BASE}/{file}")).await;
         assert_eq!(response.status(), StatusCode::OK, "{file}");
         assert!(body(response).await.starts_with(begins.as_bytes()), "{file}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_segment_can_be_read_while_it_is_made_and_before_it_begins() {
-    let fixture = testing::fixture();
-    let edge = edge(&fixture, Config::default());
-    let open = get(&edge, &format!("{BASE}/s7.m4s")).await;
-    assert_eq!(open.body().len(), None);
-    assert_eq!(open.headers().get("accept-ranges"), None, "its length is not known");
-    assert_eq!(header(get(&edge, &format!("{BASE}/s5.m4s")).await.headers(), "accept-ranges"), "bytes");
-    let next = tokio::spawn({
-        let edge = Arc::clone(&edge);
-        async move { body(get(&edge, &format!("{BASE}/s8.m4s")).await).await }
-    });
-    let open = tokio::spawn(body(open));
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    fixture.window.send_replace(Arc::new(testing::window_of(&fixture.rendition, 4, 4, 3, 1)));
-    assert_eq!(open.await.expect("no panic").len(), "head-21.payload-21;".len() * 3);
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(!next.is_finished());
-    fixture.window.send_replace(Arc::new(testing::window_of(&fixture.rendition, 4, 5, 3, 0)));
-    let finished = body(get(&edge, &format!("{BASE}/s8.m4s")).await).await;
-    assert_eq!(next.await.expect("no panic"), finished);
-}
-
-#[tokio::test(start_paused = true)]
-async fn too_many_waiting_requests_are_turned_away() {
-    let fixture = testing::fixture();
-    let edge =
-        edge(&fixture, Config { max_waiting: 3, max_waiting_per_ip: 2, proxies: Vec::new(), ..Config::default() });
-    let hold = || {
-        let edge = Arc::clone(&edge);
-        tokio::spawn(async move { get(&edge, &format!("{BASE}/index.m3u8?_HLS_msn=7")).await.status() })
-    };
-    let held = [hold(), hold()];
-    tokio::time::sleep(Duration::from_millis(1)).await;
-    assert_eq!(hold().await.expect("no panic"), StatusCode::TOO_MANY_REQUESTS);
-    let far = get(&edge, &format!("{BASE}/index.m3u8?_HLS_msn=99")).await;
-    assert_eq!(far.status(), StatusCode::BAD_REQUEST, "a bad request takes no place");
-    edge.stop.cancel();
-    for held in held {
-        assert_eq!(held.await.expect("no panic"), StatusCode::SERVICE_UNAVAILABLE);
-    }
-}
-
-/// RELIABILITY row 120: who waits when the server stops is told to come back, whether the stop or what it does to the stream is heard of first.
-#[tokio::test(start_paused = true)]
-async fn who_waits_for_a_segment_when_the_server_stops_may_come_again() {
-    for is_put_down_first in [false, true] {
-        let fixture = testing::fixture();
-        let edge = edge(&fixture, Config::default());
-        let held = held(&edge, &format!("{BASE}/s8.m4s"));
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        assert!(!held.is_finished());
-        edge.stop.cancel();
-        if is_put_down_first {
-            let mut last = testing::window_of(&fixture.rendition, 4, 4, 3, 0);
-            last.waiting = true;
-            fixture.window.send_replace(Arc::new(last));
-        }
-        let response = held.await.expect("no panic");
-        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{is_put_down_first}");
-        assert_eq!(header(response.headers(), "retry-after"), "1");
     }
 }
 
@@ -492,119 +363,4 @@ async fn pages_and_assets_come_with_their_headers() {
     {
         assert_eq!(get(&edge, path).await.status(), status, "{path}");
     }
-}
-
-/// A waiting viewer costs its future and its place in two tables; RELIABILITY row 72 allows 12 KB of everything over HTTP/1.1.
-#[tokio::test]
-async fn a_waiting_request_is_small() {
-    let fixture = testing::fixture();
-    let edge = edge(&fixture, Config::default());
-    let request = Request::get(format!("{BASE}/index.m3u8?_HLS_msn=7"))
-        .header("host", "rillcast.test")
-        .body(Empty::<Bytes>::new())
-        .expect("a request");
-    let bytes = edge.handle(([127, 0, 0, 1], 40_000).into(), request).size();
-    assert!(bytes < 3072, "{bytes} bytes");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_blocked_viewers_get_one_rendering() {
-    const VIEWERS: i64 = 10_000;
-    let fixture = testing::fixture();
-    let edge = edge(&fixture, Config { max_waiting_per_ip: VIEWERS as usize, ..Config::default() });
-    let mut held = tokio::task::JoinSet::new();
-    for _ in 0..VIEWERS {
-        let edge = Arc::clone(&edge);
-        held.spawn(async move { get(&edge, &format!("{BASE}/index.m3u8?_HLS_msn=7&_HLS_part=2")).await });
-    }
-    while edge.metrics.waiting.get() < VIEWERS {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let published = std::time::Instant::now();
-    fixture.window.send_replace(Arc::new(testing::window_of(&fixture.rendition, 4, 3, 3, 3)));
-    let mut texts = std::collections::HashSet::new();
-    while let Some(response) = held.join_next().await {
-        let response = response.expect("no panic");
-        assert_eq!(response.status(), StatusCode::OK);
-        let Body::Slices(slices) = response.into_body() else { panic!("a playlist has a known length") };
-        texts.extend(slices.front().map(|text| text.as_ptr()));
-    }
-    let answered = published.elapsed();
-    println!("{VIEWERS} answers in {answered:?}");
-    // Some 40 ms where nothing else runs.
-    assert!(answered < Duration::from_secs(1), "the last was answered after {answered:?}");
-    assert!(texts.len() <= 1, "rendered {} times", texts.len());
-    assert_eq!(edge.metrics.waiting.get(), 0);
-}
-
-/// Lets in whoever shows `good`, to `live/me` alone.
-struct Good;
-
-impl crate::edge::MayWatch for Good {
-    fn may_watch(
-        &self,
-        stream: &crate::media::StreamName,
-        token: Option<&str>,
-        _: std::net::IpAddr,
-    ) -> Result<(), String> {
-        let good = token == Some("good") && stream.to_string() == "live/me";
-        if good { Ok(()) } else { Err(format!("not {stream} with {token:?}")) }
-    }
-
-    fn is_good(&self, token: &str) -> Result<(), String> {
-        if token == "good" { Ok(()) } else { Err("no".into()) }
-    }
-}
-
-#[tokio::test]
-async fn signed_urls_are_the_plain_ones_behind_a_token() {
-    let fixture = testing::fixture();
-    let edge = edge(&fixture, Config::default());
-    edge.set_access(Arc::new(Good));
-    for path in [
-        "/live/me",
-        "/live/me/index.m3u8",
-        "/live/me/10/v0/index.m3u8",
-        "/live/me/10/v0/init-0.mp4",
-        "/live/me/10/v0/p20.m4s",
-    ] {
-        let signed = get(&edge, &format!("/t/good{path}")).await;
-        assert_eq!(signed.status(), 200, "{path}");
-        assert!(!String::from_utf8_lossy(&body(signed).await).contains("/t/"), "{path} is the same for every viewer");
-        for (token, shown) in [("", "None"), ("/t/bad", "bad")] {
-            let refused = get(&edge, &format!("{token}{path}")).await;
-            assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{token}{path}");
-            assert_eq!(header(refused.headers(), "content-type"), "application/problem+json");
-            assert_eq!(header(refused.headers(), "cache-control"), "no-store");
-            assert_eq!(header(refused.headers(), "access-control-allow-origin"), "*");
-            assert!(String::from_utf8_lossy(&body(refused).await).contains(shown));
-        }
-    }
-    for (path, status) in [
-        ("/t/good/time", 200),
-        ("/t/bad/time", 403),
-        ("/time", 200),
-        ("/t/good/live/you/index.m3u8", 403),
-        ("/t/good/", 404),
-        ("/t/good/healthz", 404),
-        ("/t/good/api/v1/streams", 404),
-        ("/t/good/assets/player.js", 404),
-        ("/t/good/t/good/live/me/index.m3u8", 404),
-        ("/t/good", 404),
-        ("/t/go%6fd/live/me/index.m3u8", 400),
-        ("/t/good/live//me", 400),
-        ("/t/good/live/../me", 400),
-        ("/", 200),
-        ("/assets/style.css", 200),
-    ] {
-        assert_eq!(get(&edge, path).await.status().as_u16(), status, "{path}");
-    }
-}
-
-#[tokio::test]
-async fn without_anybody_to_ask_there_are_no_signed_urls() {
-    let fixture = testing::fixture();
-    let edge = edge(&fixture, Config::default());
-    assert_eq!(get(&edge, "/t/good/live/me/index.m3u8").await.status(), StatusCode::FORBIDDEN);
-    assert_eq!(get(&edge, "/live/me/index.m3u8").await.status(), StatusCode::OK);
 }

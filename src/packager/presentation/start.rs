@@ -20,14 +20,20 @@ impl Presentation {
         }
         let since = *self.waiting_since.get_or_insert(time);
         let waited = time.micros().saturating_sub(since.micros());
-        if waited >= HEAD_START.as_micros() as i64 {
-            self.lead(index, unit, now);
-            return;
-        }
         if self.waiting.len() == MAX_WAITING {
             self.waiting.pop_front();
         }
         self.waiting.push_back((index, unit, now));
+        if waited >= HEAD_START.as_micros() as i64 {
+            self.lead_without_pictures();
+        }
+    }
+
+    /// No picture has come: the sound that waited for one leads, from its beginning on.
+    fn lead_without_pictures(&mut self) {
+        while let (None, Some((index, unit, arrived))) = (self.leader, self.waiting.pop_front()) {
+            self.lead(index, unit, arrived);
+        }
     }
 
     pub(super) fn lead(&mut self, index: usize, unit: AccessUnit, now: WallTime) {

@@ -1,14 +1,16 @@
 //! Outages, silence and changes of format, over simulated publishers.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::media::codec::h264;
 use crate::media::{Format, Kind, RenditionId, Timescale, Track};
 use crate::packager::playlist::{dash, hls_media};
 use crate::packager::testing::simulation::{START, Simulation, payload};
-use crate::packager::testing::{audio_track, mp3_track, video_track};
+use crate::packager::testing::{audio_track, video_track};
 use crate::packager::{Config, Window};
+
+mod formats;
+mod late;
 
 const VIDEO: RenditionId = RenditionId { kind: Kind::Video, index: 0 };
 const AUDIO: RenditionId = RenditionId { kind: Kind::Audio, index: 0 };
@@ -25,6 +27,22 @@ fn interrupted(outage: i64) -> Simulation {
     simulation.outage(7_000_000, outage);
     simulation.stream(7.0, (30, 1), 60, true, &BOTH);
     simulation
+}
+
+/// Pictures `numbers`, thirty a second and a key frame every two, and the sound beside them, each arriving `late` microseconds after its time.
+fn published(simulation: &mut Simulation, numbers: std::ops::Range<i64>, late: impl Fn(i64) -> i64) {
+    for n in numbers {
+        simulation.shift = late(n);
+        picture(simulation, n, 60);
+    }
+}
+
+/// Picture `n` of thirty a second, with a key frame every `key_frames`, and the sound beside it.
+fn picture(simulation: &mut Simulation, n: i64, key_frames: i64) {
+    simulation.push(VIDEO, n * 3_000, n * 3_000, n % key_frames == 0, 900, Timescale::NINETY_KHZ);
+    for frame in (n * 1_600 + 1_023) / 1_024..((n + 1) * 1_600 + 1_023) / 1_024 {
+        simulation.push(AUDIO, frame * 1_024, frame * 1_024, true, 300, Timescale::new(48_000).unwrap());
+    }
 }
 
 #[test]
@@ -90,222 +108,6 @@ fn while_nobody_publishes_the_playlist_moves_on_and_hints_at_what_comes_next() {
     assert!(window.last_part().is_some_and(|(_, part)| part > Some(4)), "parts of a gap count in reports");
     simulation.finish();
     assert!(text(&simulation.windows[&VIDEO]).ends_with("#EXT-X-ENDLIST\n"));
-}
-
-/// Pictures `numbers`, thirty a second and a key frame every two, and the sound beside them, each arriving `late` microseconds after its time.
-fn published(simulation: &mut Simulation, numbers: std::ops::Range<i64>, late: impl Fn(i64) -> i64) {
-    for n in numbers {
-        simulation.shift = late(n);
-        picture(simulation, n, 60);
-    }
-}
-
-/// Picture `n` of thirty a second, with a key frame every `key_frames`, and the sound beside it.
-fn picture(simulation: &mut Simulation, n: i64, key_frames: i64) {
-    simulation.push(VIDEO, n * 3_000, n * 3_000, n % key_frames == 0, 900, Timescale::NINETY_KHZ);
-    for frame in (n * 1_600 + 1_023) / 1_024..((n + 1) * 1_600 + 1_023) / 1_024 {
-        simulation.push(AUDIO, frame * 1_024, frame * 1_024, true, 300, Timescale::new(48_000).unwrap());
-    }
-}
-
-/// Where a window's media begins again behind its gaps, seconds after the start. All is dated by when it came.
-fn comes_back(simulation: &Simulation, id: RenditionId) -> f64 {
-    let window = &simulation.windows[&id];
-    assert!(!window.waiting && window.segments.iter().all(|segment| !segment.discontinuity), "{}", text(window));
-    let scale = window.rendition.init.track.timescale;
-    for segment in window.segments.iter().filter(|segment| !segment.is_gap()) {
-        let media = scale.micros(segment.presentation_start);
-        assert!((segment.date.micros() - START - media).abs() < 100_000, "{}", text(window));
-    }
-    let last_gap = window.segments.iter().rposition(|segment| segment.is_gap()).expect("gaps");
-    let back = window.segments.get(last_gap + 1).expect("a segment behind it");
-    scale.micros(back.presentation_start) as f64 / 1e6
-}
-
-/// A network that is gone for ten seconds, and then delivers the two seconds that it held up. The encoder had dropped the rest.
-#[test]
-fn what_a_silent_publisher_brings_late_is_left_out_and_what_comes_on_time_goes_on() {
-    let mut simulation = Simulation::new(Config::default());
-    simulation.stream(7.0, (30, 1), 60, false, &BOTH);
-    simulation.silence(7_000_000, 4_000_000);
-    assert!(!text(&simulation.windows[&VIDEO]).contains("EXT-X-GAP"), "a stall of 4 s costs nothing");
-    simulation.silence(11_000_000, 6_000_000);
-    for id in [VIDEO, AUDIO] {
-        let playlist = text(&simulation.windows[&id]);
-        assert_eq!(playlist.matches("#EXT-X-GAP\n").count(), 4, "{playlist}");
-    }
-    published(&mut simulation, 210..270, |n| 17_000_000 - n * 1_000_000 / 30);
-    published(&mut simulation, 510..750, |_| 40_000);
-    // The first key frame that comes on time is the 540th picture.
-    assert!((comes_back(&simulation, VIDEO) - 18.0).abs() < 0.01);
-    assert!((comes_back(&simulation, AUDIO) - 18.0).abs() < 0.05);
-}
-
-/// An encoder that was stopped for ten seconds, its clock with it.
-#[test]
-fn a_publisher_whose_times_stood_still_goes_on_from_there() {
-    let mut simulation = Simulation::new(Config::default());
-    simulation.stream(7.0, (30, 1), 60, false, &BOTH);
-    simulation.silence(7_000_000, 10_000_000);
-    published(&mut simulation, 210..500, |_| 10_000_000);
-    // It has two seconds to catch up, until 19; the first key frame behind them comes at 20.
-    assert!((comes_back(&simulation, VIDEO) - 20.0).abs() < 0.1, "{}", comes_back(&simulation, VIDEO));
-    assert!((comes_back(&simulation, AUDIO) - 20.0).abs() < 0.1);
-}
-
-/// When each complete segment of the pictures was first seen, seconds after the start; pictures come as `arrives` says of their time, microseconds.
-fn listed_at(simulation: &mut Simulation, key_frames: i64, arrives: impl Fn(i64) -> i64) -> Vec<f64> {
-    assert_eq!((simulation.add(video_track()), simulation.add(audio_track())), (VIDEO, AUDIO));
-    let (mut seen, mut last) = (BTreeMap::new(), 0);
-    let mut look = |simulation: &Simulation, at: i64| {
-        let segments = simulation.windows.get(&VIDEO).into_iter().flat_map(|window| &window.segments);
-        for segment in segments {
-            seen.entry(segment.msn).or_insert(at as f64 / 1e6);
-        }
-    };
-    for n in 0..900_i64 {
-        let at = arrives(n * 100_000 / 3);
-        for silent in (last + 1_000_000..at).step_by(500_000) {
-            simulation.silence(silent, 1);
-            look(simulation, silent);
-        }
-        (simulation.shift, last) = (at - n * 100_000 / 3, at);
-        picture(simulation, n, key_frames);
-        look(simulation, at);
-    }
-    seen.into_values().collect()
-}
-
-/// 1.5 target durations are 6 s (RFC 8216bis §6.2.1).
-#[test]
-fn media_that_comes_slower_than_real_time_is_listed_in_time() {
-    for slower in [2, 3, 7, 12] {
-        for key_frames in [60, 150, 900] {
-            let mut simulation = Simulation::new(Config::default());
-            let listed = listed_at(&mut simulation, key_frames, |time| time * slower);
-            let longest = listed.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
-            assert!(longest <= 6.0, "{slower} times slower, a key frame every {key_frames}: {longest:.2} s");
-        }
-    }
-}
-
-/// Too short for gaps, and the publisher's clock stood still meanwhile.
-#[test]
-fn a_short_stall_is_no_reason_to_list_the_next_segment_late() {
-    for key_frames in [60, 300] {
-        for (from, stall) in
-            (8_000_000..10_000_000).step_by(100_000).flat_map(|from| [4.0, 4.8, 5.3].map(|s| (from, s)))
-        {
-            let mut simulation = Simulation::new(Config::default());
-            let held = (stall * 1e6) as i64;
-            let listed = listed_at(&mut simulation, key_frames, |time| if time < from { time } else { time + held });
-            let longest = listed.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
-            assert!(longest <= 6.0, "{stall} s from {from}, a key frame every {key_frames}: {longest:.2} s");
-        }
-    }
-}
-
-/// Numbers of the segments of `id` that begin with a discontinuity.
-fn marked(simulation: &Simulation, id: RenditionId) -> Vec<u64> {
-    simulation.windows[&id].segments.iter().filter(|s| s.discontinuity).map(|s| s.msn).collect()
-}
-
-#[test]
-fn another_resolution_is_one_discontinuity_with_its_own_init() {
-    let mut simulation = Simulation::new(Config::default());
-    simulation.stream(7.0, (30, 1), 60, false, &BOTH);
-    simulation.outage(7_000_000, 3_000_000);
-    let mut track = video_track();
-    if let Format::H264(config) = &mut track.format {
-        (config.width, config.height) = (1920, 1080);
-    }
-    assert_eq!((simulation.add(track), simulation.add(audio_track())), (VIDEO, AUDIO));
-    published(&mut simulation, 0..240, |_| 10_000_000);
-    for id in [VIDEO, AUDIO] {
-        assert_eq!(marked(&simulation, id).len(), 1, "{id}: {}", text(&simulation.windows[&id]));
-        assert_eq!(marked(&simulation, id), marked(&simulation, VIDEO));
-    }
-    let playlist = text(&simulation.windows[&VIDEO]);
-    assert!(playlist.contains("init-0.mp4") && playlist.contains("init-1.mp4"), "{playlist}");
-    assert!(!text(&simulation.windows[&AUDIO]).contains("init-1.mp4"));
-}
-
-/// RFC 8216bis Appendix B.1. Nothing is said of a format before media has come in it: another one may take its place.
-#[test]
-fn the_init_of_the_next_part_is_hinted_where_it_is_another_one() {
-    let mut simulation = Simulation::new(Config::default());
-    assert_eq!((simulation.add(video_track()), simulation.add(audio_track())), (VIDEO, AUDIO));
-    let mut hinted = BTreeMap::from([VIDEO, AUDIO].map(|id| (id, Vec::new())));
-    for n in 0..240 {
-        let mut change = |id, track| simulation.presentation.set_track(id, track).expect("a good track");
-        match n {
-            100 => change(AUDIO, mp3_track(48_000)),
-            // The next key frame is the 180th picture, and init-1 is used by none.
-            178 => change(VIDEO, Track { language: "de".into(), ..video_track() }),
-            179 => change(VIDEO, Track { language: "en".into(), ..video_track() }),
-            _ => {}
-        }
-        picture(&mut simulation, n, 60);
-        for (id, hinted) in &mut hinted {
-            let window = &simulation.windows[id];
-            let playlist = text(window);
-            let (_, hints) = playlist.split_once("#EXT-X-PRELOAD-HINT:").expect("a hint");
-            let Some(map) = hints.strip_prefix("TYPE=MAP,URI=\"init-") else { continue };
-            let (number, part) = map.split_once(".mp4\"\n").expect("a URI");
-            let number: u32 = number.parse().expect("a number");
-            assert!(window.init(number).is_some() && part.starts_with("#EXT-X-PRELOAD-HINT:TYPE=PART,"), "{playlist}");
-            hinted.push((n, number));
-        }
-    }
-    // Six pictures make a part, or ten frames of sound in about the same time, and what follows them ends it.
-    let at = |pictures: std::ops::Range<i64>, init: u32| pictures.map(move |n| (n, init));
-    assert_eq!(hinted[&VIDEO], at(0..6, 0).chain(at(180..186, 2)).collect::<Vec<_>>());
-    assert_eq!(hinted[&AUDIO], at(0..6, 0).chain(at(100..106, 1)).collect::<Vec<_>>());
-}
-
-#[test]
-fn another_codec_is_one_discontinuity_with_its_own_init() {
-    let mut simulation = Simulation::new(Config::default());
-    simulation.stream(7.0, (30, 1), 60, false, &BOTH);
-    simulation.outage(7_000_000, 3_000_000);
-    simulation.audio = mp3_track(48_000);
-    simulation.stream(8.0, (30, 1), 60, false, &BOTH);
-    assert_eq!(marked(&simulation, VIDEO).len(), 1);
-    assert_eq!(marked(&simulation, VIDEO), marked(&simulation, AUDIO));
-    let sound = &simulation.windows[&AUDIO];
-    let playlist = text(sound);
-    assert!(playlist.contains("init-0.mp4") && playlist.contains("init-1.mp4"), "{playlist}");
-    assert!(!text(&simulation.windows[&VIDEO]).contains("init-1.mp4"));
-    let segments = sound.segments.iter().filter(|segment| !segment.is_gap());
-    let mut codecs: Vec<_> = segments.map(|segment| segment.init.track.format.codec_string()).collect();
-    codecs.dedup();
-    assert_eq!(codecs, ["mp4a.40.2", "mp4a.6B"]);
-}
-
-#[test]
-fn another_sample_rate_keeps_the_timescale() {
-    let mut simulation = Simulation::new(Config::default());
-    simulation.stream(7.0, (30, 1), 60, false, &BOTH);
-    simulation.outage(7_000_000, 1_000_000);
-    let scale = Timescale::new(44_100).unwrap();
-    let mut track = Track { timescale: scale, ..audio_track() };
-    if let Format::Aac(config) = &mut track.format {
-        config.sample_rate = 44_100;
-    }
-    let (video, audio) = (simulation.add(video_track()), simulation.add(track));
-    for n in 0..240_i64 {
-        simulation.push(video, n * 3_000, n * 3_000, n % 60 == 0, 900, Timescale::NINETY_KHZ);
-        for frame in (n * 1_470 + 1_023) / 1_024..((n + 1) * 1_470 + 1_023) / 1_024 {
-            simulation.push(audio, frame * 1_024, frame * 1_024, true, 300, scale);
-        }
-    }
-    let window = &simulation.windows[&AUDIO];
-    assert_eq!(window.rendition.init.track.timescale.hz(), 48_000);
-    let last = window.segments.last().unwrap();
-    let video = simulation.windows[&VIDEO].segment(last.msn).unwrap();
-    let apart = last.init.track.timescale.micros(last.presentation_start)
-        - Timescale::NINETY_KHZ.micros(video.presentation_start);
-    assert!((0..=24_000).contains(&apart), "{apart}");
 }
 
 #[test]
@@ -401,41 +203,6 @@ fn dash_closes_its_period_and_opens_another() {
     let after = catalog.periods.iter().rev().find(|period| !period.connected).unwrap();
     assert!(!before.is_empty() && after.start_micros > 11_900_000 && after.start_micros < 12_200_000, "{mpd}");
     assert_eq!(after.renditions.len(), 2);
-}
-
-/// Found by fuzzing: pictures of a deeper reordering are decoded before the gap ends that they come behind, the first ones before zero.
-#[test]
-fn deeper_reordering_than_before_begins_behind_the_gap_all_the_same() {
-    for (before, pictures) in [(0, 1), (0, 60), (9_000, 1), (9_000, 60)] {
-        let mut simulation = Simulation::new(Config::default());
-        let id = simulation.add(video_track());
-        let push = |simulation: &mut Simulation, id, n: i64, delay| {
-            simulation.push(id, n * 3_600, n * 3_600 + delay, n % 50 == 0, 500, Timescale::NINETY_KHZ);
-        };
-        (0..pictures).for_each(|n| push(&mut simulation, id, n, before));
-        simulation.outage(pictures * 40_000, 1);
-        let id = simulation.add(video_track());
-        // The rules that are asserted after each: segments and decode times run on.
-        (0..100).for_each(|n| push(&mut simulation, id, n, 18_000));
-        assert!(!simulation.windows[&VIDEO].waiting);
-    }
-}
-
-/// Found by fuzzing: the first picture after the outage is presented later after its decoding than the stream is old.
-#[test]
-fn deep_reordering_in_the_first_moment_of_a_stream_does_not_begin_before_it() {
-    for (known, delay) in [(0, 3_000), (900, 9_000)] {
-        let mut simulation = Simulation::new(Config::default());
-        let tracks = [(); 2].map(|()| simulation.add(video_track()));
-        simulation.push(tracks[1], known, known, true, 100, Timescale::NINETY_KHZ);
-        simulation.outage(0, 1);
-        simulation.shift = 0;
-        for index in [0, 1] {
-            simulation.presentation.rejoin_track(index, video_track()).expect("a good track");
-        }
-        simulation.push(tracks[0], 0, delay, true, 100, Timescale::NINETY_KHZ);
-        simulation.finish();
-    }
 }
 
 /// Segments as long as they may be: a rendition that ends before the others has a first gap of a segment and what it is behind, which must
