@@ -151,7 +151,42 @@ fn valid(terms: &Terms) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Bytes, and objects of the fields that we know with values that may be theirs.
+    fn bodies() -> impl Strategy<Value = Vec<u8>> {
+        let field = "allow|holder|takeover|limits|detail|words|message|max_bitrate|x";
+        let value =
+            r#""([a-z ]|\\u0007){0,300}"|"always"|true|false|null|-?[0-9]{1,25}|\[\]|\{("max_bitrate":[0-9]{1,12})?\}"#;
+        let field = format!(r#""({field})":({value})"#);
+        let object = format!(r"\{{({field},){{0,3}}{field}\}}");
+        prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..300),
+            proptest::string::string_regex(&object).expect("an expression").prop_map(String::into_bytes),
+        ]
+    }
+
+    proptest! {
+        /// The part of a fuzz target, which would have to hold an HTTP client.
+        #[test]
+        fn whatever_is_answered_lets_nobody_in_by_mistake_and_its_words_are_harmless(
+            body in bodies(),
+            kind in prop_oneof![Just(ContentType::Json), Just(ContentType::Text), Just(ContentType::Other)],
+        ) {
+            let allow = serde_json::from_slice::<serde_json::Value>(&body).ok().and_then(|json| json.get("allow")?.as_bool());
+            match yes(kind, &body) {
+                Answer::Yes(terms) => prop_assert!(allow != Some(false) && valid(&terms)),
+                Answer::No(words) => {
+                    prop_assert_eq!(allow, Some(false));
+                    prop_assert!((1..=MAX_WORDS).contains(&words.chars().count()));
+                    prop_assert!(!words.chars().any(char::is_control), "{:?}", words);
+                }
+                Answer::Silence(_) => {}
+            }
+        }
+    }
 
     #[test]
     fn words_of_a_refusal_are_found_and_made_harmless() {
