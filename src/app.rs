@@ -35,8 +35,6 @@ use crate::packager;
 use crate::packager::live::{Limits, Registry, Shelf};
 use crate::packager::sequence::Sequences;
 
-/// Streams at a time. Each may keep `packager.max_bytes`; the limit on RTMP connections is lower by default.
-const MAX_STREAMS: usize = 10_000;
 /// The ingest report of a publisher that went is kept while its stream waits, and this much longer: the wait begins after its last access unit.
 const REPORT_GRACE: Duration = Duration::from_secs(60);
 /// What a stop may spend on putting windows on disk, while viewers finish.
@@ -142,7 +140,7 @@ impl App {
         let registry = Registry::new(
             packaging,
             Sequences::new(&config.data_dir),
-            Limits { max_streams: MAX_STREAMS, resume_window: config.ingest.resume_window },
+            Limits { max_streams: config.ingest.max_streams as usize, resume_window: config.ingest.resume_window },
             packager::live::Metrics::register(&metrics)?,
         );
         let keys = Arc::new(KeyStore::new(&config.data_dir));

@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::app::{App, SetLogFilter};
 use crate::config::{Config, LogFormat, Source};
+use crate::edge::tls::Certificate;
 
 /// How often threads without work are woken.
 const IDLE_TURN: Duration = Duration::from_secs(2);
@@ -84,7 +85,9 @@ impl Command {
                 })
             }
             Verb::CheckConfig => {
-                load()?;
+                let config = load()?;
+                log_filter(&config.log.filter).map_err(anyhow::Error::msg)?;
+                Certificate::check(&config.edge)?;
                 println!("the configuration is good");
                 Ok(())
             }
@@ -130,12 +133,13 @@ fn raise_open_files() {
 /// Libraries that warn of what peers send them, as often as they send it. `log.filter` may say otherwise, since what comes later in a filter counts.
 const QUIET: &str = "h2=error,hyper=error,rustls=error";
 
+fn log_filter(filter: &str) -> Result<tracing_subscriber::EnvFilter, String> {
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("{QUIET},{filter}"));
+    filter.map_err(|error| format!("log.filter: {error}"))
+}
+
 fn start_log(config: &Config) -> anyhow::Result<SetLogFilter> {
-    let parse = |filter: &str| {
-        let filter = tracing_subscriber::EnvFilter::try_new(format!("{QUIET},{filter}"));
-        filter.map_err(|error| format!("log.filter: {error}"))
-    };
-    let filter = parse(&config.log.filter).map_err(anyhow::Error::msg)?;
+    let filter = log_filter(&config.log.filter).map_err(anyhow::Error::msg)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // The two formats are two types, and so are the handles on their filters.
     Ok(match config.log.format {
@@ -143,13 +147,13 @@ fn start_log(config: &Config) -> anyhow::Result<SetLogFilter> {
             let builder = builder.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
             let handle = builder.reload_handle();
             builder.init();
-            Box::new(move |filter| handle.reload(parse(filter)?).map_err(|error| error.to_string()))
+            Box::new(move |filter| handle.reload(log_filter(filter)?).map_err(|error| error.to_string()))
         }
         LogFormat::Json => {
             let builder = builder.json().with_filter_reloading();
             let handle = builder.reload_handle();
             builder.init();
-            Box::new(move |filter| handle.reload(parse(filter)?).map_err(|error| error.to_string()))
+            Box::new(move |filter| handle.reload(log_filter(filter)?).map_err(|error| error.to_string()))
         }
     })
 }

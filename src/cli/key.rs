@@ -94,6 +94,9 @@ impl Key {
 
 impl Add {
     fn run(self, keys: &KeyStore) -> anyhow::Result<()> {
+        if self.expires.is_some_and(|after| after < Duration::from_secs(1)) {
+            anyhow::bail!("--expires must be at least 1s");
+        }
         let expires = self.expires.map(|after| after_now(after).rfc3339());
         let Some(stream) = self.stream else {
             let made = keys.add_api(expires, now())?;

@@ -13,6 +13,7 @@ use std::marker::PhantomData;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -88,13 +89,21 @@ pub(crate) struct JsonFile<T> {
     cached: Mutex<Option<(Option<Stamp>, Arc<T>)>>,
     /// When and why the last look failed, and at which version of the file.
     failed: Mutex<Option<(Instant, Option<Stamp>, Error)>>,
+    /// It was said that the file is gone.
+    warned: AtomicBool,
     contents: PhantomData<fn() -> T>,
 }
 
 impl<T: Contents> JsonFile<T> {
     /// The file at `path`. Nothing is read or made yet.
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, cached: Mutex::new(None), failed: Mutex::new(None), contents: PhantomData }
+        Self {
+            path,
+            cached: Mutex::new(None),
+            failed: Mutex::new(None),
+            warned: AtomicBool::new(false),
+            contents: PhantomData,
+        }
     }
 
     /// What the file holds now. One that cannot be read is tried again when it has changed, or after a second.
@@ -103,12 +112,18 @@ impl<T: Contents> JsonFile<T> {
     /// [`Error`].
     pub(crate) fn read(&self) -> Result<Arc<T>, Error> {
         let stamp = self.stamp()?;
+        if stamp.is_none()
+            && let Some(known) = self.gone()
+        {
+            return Ok(known);
+        }
         let mut cached = self.cached.lock();
         if let Some((known, contents)) = cached.as_ref()
             && *known == stamp
         {
             return Ok(Arc::clone(contents));
         }
+        self.warned.store(false, Ordering::Relaxed);
         let mut failed = self.failed.lock();
         if let Some((at, known, error)) = failed.as_ref()
             && *known == stamp
@@ -125,6 +140,18 @@ impl<T: Contents> JsonFile<T> {
         Ok(contents)
     }
 
+    /// What the file held that was there and is not any more. To go on with that is safe: what was asked for last is not known to be wrong, and an empty
+    /// file might let everybody in.
+    fn gone(&self) -> Option<Arc<T>> {
+        let cached = self.cached.lock();
+        let (Some(_), contents) = cached.as_ref()? else { return None };
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            let path = self.path.display();
+            tracing::warn!(%path, "the file is gone: what it held holds on, until it is there again or the server is started anew");
+        }
+        Some(Arc::clone(contents))
+    }
+
     /// Reads, changes and replaces the file, alone among processes.
     ///
     /// # Errors
@@ -135,7 +162,8 @@ impl<T: Contents> JsonFile<T> {
         let owner = Owner::of(&self.path, folder).map_err(|error| self.io(error))?;
         let lock = self.lock(&owner)?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|errno| self.io(errno.into()))?;
-        let before = self.load()?;
+        let known = if self.stamp()?.is_none() { self.gone() } else { None };
+        let before = known.map_or_else(|| self.load(), |known| Ok(T::clone(&known)))?;
         let mut contents = before.clone();
         let result = change(&mut contents);
         if contents != before {

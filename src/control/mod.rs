@@ -8,6 +8,8 @@ pub mod access;
 pub mod api;
 #[cfg(feature = "keys")]
 mod file;
+#[cfg(feature = "server")]
+mod json;
 #[cfg(feature = "keys")]
 pub mod keys;
 #[cfg(feature = "keys")]

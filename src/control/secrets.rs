@@ -120,7 +120,7 @@ impl Secrets {
         *self.configured.lock() = (!secrets.is_empty()).then(|| keys(secrets));
     }
 
-    /// The key that signs. Makes a secret where there is none.
+    /// The key that signs. Makes a secret where there is none. What it signs is good at once: [`verifying`](Self::verifying) looks again.
     ///
     /// # Errors
     /// [`Error`].
@@ -128,17 +128,22 @@ impl Secrets {
         if let Some(first) = self.configured.lock().as_ref().and_then(|keys| keys.first()) {
             return Ok(first.clone());
         }
-        if let Some(first) = self.file.read()?.secrets.first() {
-            return Ok(first.key());
-        }
-        let fresh = fresh()?;
-        self.file.change(|stored| {
-            // Another process may have been quicker.
-            if stored.secrets.is_empty() {
-                stored.secrets.push(fresh.clone());
+        let known = self.file.read()?.secrets.first().map(Secret::key);
+        let signing = match known {
+            Some(key) => key,
+            None => {
+                let fresh = fresh()?;
+                self.file.change(|stored| {
+                    // Another process may have been quicker.
+                    if stored.secrets.is_empty() {
+                        stored.secrets.push(fresh.clone());
+                    }
+                    stored.secrets.first().unwrap_or(&fresh).key()
+                })?
             }
-            stored.secrets.first().unwrap_or(&fresh).key()
-        })
+        };
+        *self.looked.lock() = None;
+        Ok(signing)
     }
 
     /// Puts a new secret in front; tokens of the last few before it stay good.
@@ -199,9 +204,12 @@ mod tests {
         let (server, command_line) = (Secrets::new(dir.path()), Secrets::new(dir.path()));
         assert!(server.verifying(now).expect("readable").is_empty());
         let key = command_line.signing().expect("made");
-        assert!(signs(&server.signing().expect("there"), &command_line.verifying(now).expect("readable")));
         assert!(server.verifying(now).expect("readable").is_empty(), "not looked at again within a second");
         assert!(signs(&key, &server.verifying(now + RECHECK).expect("readable")));
+        command_line.rotate().expect("made");
+        let signing = server.signing().expect("there");
+        assert!(signs(&signing, &command_line.verifying(now).expect("readable")));
+        assert!(signs(&signing, &server.verifying(now + RECHECK).expect("readable")), "what it signs is good at once");
         let mode = std::fs::metadata(dir.path().join("token-secrets.json")).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }

@@ -143,11 +143,16 @@ impl Edge {
             window.segment(msn).is_some() || window.is_complete(msn) || window.ended || window.waiting
         };
         let target = window.rendition.config.target_duration;
-        let stop = self.stop.clone();
-        // A server that stops puts its streams down, and they are back when it is.
-        let missing = move || if stop.is_cancelled() { Unmet::Stopping.response() } else { never_came() };
+        let edge = Arc::clone(self);
         self.later(cell, asked, target, begun, move |window, cell, headers| match window {
-            Ok(window) => segment_of(window, cell, msn, headers).unwrap_or_else(missing),
+            // A server that stops puts its streams down, and they are back when it is: before it tells its viewers, it interrupts publishers.
+            Ok(window)
+                if window.segment(msn).is_none_or(|segment| segment.is_gap())
+                    && (edge.stop.is_cancelled() || edge.registry.is_stopping()) =>
+            {
+                Unmet::Stopping.response()
+            }
+            Ok(window) => segment_of(window, cell, msn, headers).unwrap_or_else(never_came),
             Err(Unmet::TooLong | Unmet::Gone) => never_came(),
             Err(unmet) => unmet.response(),
         })

@@ -266,7 +266,7 @@ pub(crate) const READ: Allowed = Allowed {
 };
 /// A page of another site may operate the server, with a key that its user has given it: keys stand in a header, which browsers never send by themselves.
 pub(crate) const API: Allowed = Allowed {
-    methods: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+    methods: "GET, HEAD, POST, DELETE, OPTIONS",
     headers: "authorization, content-type, accept, cache-control, traceparent, tracestate, origin",
 };
 

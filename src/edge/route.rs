@@ -220,13 +220,14 @@ fn directives(query: &str) -> Result<Directives, &'static str> {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         match key {
             "_HLS_msn" => {
-                let msn = number(value).ok_or("_HLS_msn must be a decimal number below 2^64")?;
+                let msn = number(value).ok_or("_HLS_msn must be a decimal number below 2^64, without leading zeros")?;
                 if found.msn.replace(msn).is_some() {
                     return Err("_HLS_msn stands twice in the query");
                 }
             }
             "_HLS_part" => {
-                let part = number(value).ok_or("_HLS_part must be a decimal number below 2^64")?;
+                let part =
+                    number(value).ok_or("_HLS_part must be a decimal number below 2^64, without leading zeros")?;
                 if found.part.replace(part).is_some() {
                     return Err("_HLS_part stands twice in the query");
                 }

@@ -22,8 +22,10 @@ use super::config::Config;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A PEM file is missing or holds something else.
-    #[error("{path}: {why}")]
+    #[error("edge.{key}: {path}: {why}")]
     Pem {
+        /// Of the configuration's table `edge`.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -67,6 +69,17 @@ impl Certificate {
         Ok(Arc::new(Self { current: RwLock::new(Arc::new(read(config, data_dir)?)) }))
     }
 
+    /// Whether the files that `config` names can be used. Where it names none there is nothing to check. Reads files.
+    ///
+    /// # Errors
+    /// [`Error`], naming the key and the file.
+    pub fn check(config: &Config) -> Result<(), Error> {
+        match (&config.certificate, &config.private_key) {
+            (Some(certificate), Some(private_key)) => pair(certificate, private_key).map(drop),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes `other`'s certificate over from now on. True where it is another one.
     pub fn replace(&self, other: &Self) -> bool {
         let other = Arc::clone(&other.current.read());
@@ -98,15 +111,22 @@ fn read(config: &Config, data_dir: &Path) -> Result<CertifiedKey, Error> {
         (Some(certificate), Some(private_key)) => (certificate.clone(), private_key.clone()),
         _ => self_signed(&data_dir.join("tls"))?,
     };
-    let pem =
-        |path: &Path, error: rustls::pki_types::pem::Error| Error::Pem { path: path.into(), why: error.to_string() };
-    let chain = CertificateDer::pem_file_iter(&certificate)
+    pair(&certificate, &private_key)
+}
+
+fn pair(certificate: &Path, private_key: &Path) -> Result<CertifiedKey, Error> {
+    let pem = |key, path: &Path, error: rustls::pki_types::pem::Error| Error::Pem {
+        key,
+        path: path.into(),
+        why: error.to_string(),
+    };
+    let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| pem(&certificate, error))?;
+        .map_err(|error| pem("certificate", certificate, error))?;
     if chain.is_empty() {
-        return Err(Error::Pem { path: certificate, why: "it holds no certificate".into() });
+        return Err(Error::Pem { key: "certificate", path: certificate.into(), why: "it holds no certificate".into() });
     }
-    let key = PrivateKeyDer::from_pem_file(&private_key).map_err(|error| pem(&private_key, error))?;
+    let key = PrivateKeyDer::from_pem_file(private_key).map_err(|error| pem("private_key", private_key, error))?;
     Ok(CertifiedKey::from_der(chain, key, &ring::default_provider())?)
 }
 

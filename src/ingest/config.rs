@@ -16,6 +16,8 @@ pub struct Config {
     pub rtmps: Rtmps,
     /// SRT over UDP. Known, not built yet.
     pub srt: Srt,
+    /// Streams at a time: published, waiting for a publisher, or over and not yet in anybody's way.
+    pub max_streams: u32,
     /// How long a stream waits for its publisher to come back.
     #[serde(with = "humantime_serde")]
     pub resume_window: Duration,
@@ -29,6 +31,7 @@ impl Default for Config {
             rtmp: Rtmp::default(),
             rtmps: Rtmps::default(),
             srt: Srt::default(),
+            max_streams: 10_000,
             resume_window: Duration::from_secs(30),
             resume_max_bytes: ByteSize::gib(1),
         }
@@ -91,6 +94,9 @@ impl Config {
     /// # Errors
     /// A sentence naming the key and the rule.
     pub fn validate(&self) -> Result<(), String> {
+        if self.max_streams == 0 {
+            return Err("ingest.max_streams must be at least 1".into());
+        }
         if self.rtmp.max_connections == 0 {
             return Err("ingest.rtmp.max_connections must be at least 1".into());
         }
@@ -118,6 +124,8 @@ mod tests {
 
     #[test]
     fn what_breaks_a_rule_is_named() {
+        let none = Config { max_streams: 0, ..Config::default() };
+        assert!(none.validate().is_err_and(|why| why.starts_with("ingest.max_streams")));
         let rtmp = Rtmp { max_per_ip: 2_000, ..Rtmp::default() };
         assert!(
             Config { rtmp, ..Config::default() }.validate().is_err_and(|why| why.starts_with("ingest.rtmp.max_per_ip"))

@@ -13,11 +13,13 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// Which limit a publisher passed; the text is shown to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Exceeded {
-    /// Bits a second over the last ten seconds.
-    #[error("{is} kbit/s over {} s, the most for this stream is {most} kbit/s: lower the bit rate", WINDOW.as_secs())]
+    /// More bits than ten seconds may have.
+    #[error("{is} kbit/s over the last {:.1} s, the most for this stream is {most} kbit/s: lower the bit rate", over.as_secs_f64())]
     Bitrate {
         /// Measured, kbit/s.
         is: u64,
+        /// Over how long: the last ten seconds, or all of it.
+        over: Duration,
         /// Allowed, kbit/s.
         most: u64,
     },
@@ -97,8 +99,15 @@ impl Guard {
             _ => self.seconds.push_back((second, bytes)),
         }
         self.sum = self.sum.saturating_add(bytes);
-        let is = self.sum.saturating_mul(8) / WINDOW.as_secs();
-        if is > most { Err(Exceeded::Bitrate { is: is / 1_000, most: most / 1_000 }) } else { Ok(()) }
+        let bits = self.sum.saturating_mul(8);
+        if bits / WINDOW.as_secs() <= most {
+            return Ok(());
+        }
+        // What has come makes up the window already, however long it took.
+        let gone = Duration::from_secs(second.saturating_sub(WINDOW.as_secs() - 1));
+        let over = now.saturating_duration_since(self.since).saturating_sub(gone).max(Duration::from_secs(1));
+        let is = (bits as f64 / over.as_secs_f64() / 1e3) as u64;
+        Err(Exceeded::Bitrate { is, over, most: most / 1_000 })
     }
 
     /// A track begins or changes.
@@ -133,8 +142,27 @@ mod tests {
         }
         let stalled = start + Duration::from_secs(65);
         assert_eq!(guard.received(stalled, 5 * 125_000), Ok(()), "what a stall held back may come at once");
-        assert_eq!(guard.received(stalled, 600_000), Err(Exceeded::Bitrate { is: 1_380, most: 1_000 }));
+        assert_eq!(
+            guard.received(stalled, 600_000),
+            Err(Exceeded::Bitrate { is: 1_533, over: Duration::from_secs(9), most: 1_000 })
+        );
         assert!(guard.seconds.len() <= 11);
+    }
+
+    #[test]
+    fn a_publisher_is_told_the_rate_that_it_has() {
+        for (rate, after) in [(4_000_000, 2_500), (1_200_000, 8_325), (100_000_000, 100)] {
+            let (mut guard, start) = guard(Limits { max_bitrate: Some(1_000_000), ..Limits::default() });
+            let step = |n: u64| guard.received(start + Duration::from_millis(n * 25), rate / 8 / 40).err();
+            let found = (0..400).map(step).position(|found| found.is_some()).expect("it passes the limit");
+            assert_eq!(found * 25, after, "{rate}");
+            let found = guard.received(start + Duration::from_millis(after as u64), 0).expect_err("it is passed");
+            let told = found.to_string();
+            let Exceeded::Bitrate { is, .. } = found else { panic!("{told}") };
+            // Less than a second is counted as one.
+            let wanted = rate / 1_000 * (after as u64).min(1_000) / 1_000;
+            assert!((wanted * 97 / 100..=wanted * 125 / 100).contains(&is), "{rate}: {told}");
+        }
     }
 
     #[test]

@@ -96,6 +96,11 @@ impl Config {
                 "packager.part_hold_back must be at least three times part_target (Apple authoring rule 14.3)".into()
             );
         }
+        if self.part_hold_back() > self.hold_back() {
+            return Err(
+                "packager.part_hold_back must be at most three times target_duration: players without low latency stay no further back".into()
+            );
+        }
         if self.window > Duration::from_secs(600) {
             return Err("packager.window must be at most 10min; what is longer belongs to DVR".into());
         }
@@ -131,6 +136,7 @@ mod tests {
                 Config { part_hold_back: Some(Duration::from_millis(500)), ..Config::default() },
                 "packager.part_hold_back",
             ),
+            (Config { part_hold_back: Some(Duration::from_secs(13)), ..Config::default() }, "packager.part_hold_back"),
             (Config { window: Duration::from_secs(3600), ..Config::default() }, "packager.window"),
             (Config { max_bytes: ByteSize::b(1), ..Config::default() }, "packager.max_bytes"),
             (Config { max_total_bytes: ByteSize::mib(63), ..Config::default() }, "packager.max_total_bytes"),

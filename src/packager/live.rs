@@ -69,7 +69,7 @@ pub enum PublishError {
         same: bool,
     },
     /// The server's limit on streams is reached.
-    #[error("this server carries {0} streams already, its limit")]
+    #[error("this server carries {0} streams already, as many as it may (ingest.max_streams)")]
     TooManyStreams(usize),
     /// The server's limit on media kept is reached.
     #[error(
@@ -77,7 +77,7 @@ pub enum PublishError {
     )]
     NoMemory(bytesize::ByteSize),
     /// Sequence numbers could not be reserved. The cause names files, which is for the log and not for the publisher.
-    #[error("the server cannot store sequence numbers; its log says why")]
+    #[error("the server cannot read or store sequence numbers; its log says why")]
     Storage(#[from] std::io::Error),
 }
 
@@ -98,7 +98,7 @@ pub enum WriteError {
 /// How much the registry takes, and for how long it waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Streams at a time, those that have ended a short while ago among them.
+    /// Streams at a time. Those that have ended a short while ago give way.
     pub max_streams: usize,
     /// How long a stream waits for a publisher that has gone. Zero: it ends with its publisher.
     pub resume_window: Duration,
@@ -115,10 +115,12 @@ pub struct Registry {
     metrics: Metrics,
     /// Every stream that viewers can ask for, those that ended a short while ago among them. Locked for a look or an insertion, never while
     /// something is waited for.
-    streams: RwLock<HashMap<StreamName, Listed, RandomState>>,
+    streams: RwLock<Streams>,
     /// The server stops: streams whose publishers go are neither ended nor waited for.
     stopping: AtomicBool,
 }
+
+type Streams = HashMap<StreamName, Listed, RandomState>;
 
 /// A name's entry.
 #[derive(Debug, Clone)]
@@ -256,7 +258,7 @@ impl Registry {
         }
     }
 
-    /// How long an ended stream can still be watched to its end, at least; two windows where that is longer.
+    /// How long an ended stream can still be watched to its end, at least, where nothing else needs its memory; two windows where that is longer.
     fn after_end(&self) -> Duration {
         const AFTER_END: Duration = Duration::from_secs(60);
         AFTER_END.max(self.config.listed() * 2)
@@ -470,5 +472,50 @@ mod tests {
             let hits = &registry.metrics.hits;
             assert_eq!((hits.key_frames.get(), hits.segment_bytes.get()), expected);
         }
+    }
+    /// What is over has no place that somebody else needs; what is being published has.
+    #[tokio::test]
+    async fn streams_that_are_over_give_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let total = bytesize::ByteSize::mib(1);
+        let config = Config { max_bytes: total, max_total_bytes: total, ..Config::default() };
+        let limits = Limits { max_streams: 3, ..limits() };
+        let registry = Registry::new(Arc::new(config), Sequences::new(folder.path()), limits, Metrics::for_test());
+        let publish = async |name: &str, seconds: i64| {
+            let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
+            let since = WallTime::from_micros(now().micros() + seconds * 1_000_000);
+            let info = PublisherInfo { protocol: "rtmp", peer, since, holder: "test".into() };
+            registry.publish(name.parse().unwrap(), info, Takeover::default()).await
+        };
+        let fill = |publisher: &mut Publisher, bytes: usize| {
+            let track = init(Kind::Audio, 0).track.clone();
+            let samples = i64::from(track.timescale.hz()) / 50;
+            let mut writer = publisher.add_track(track).unwrap();
+            for number in 0..500 {
+                let (dts, data) = (number * samples, vec![0; bytes][..].into());
+                writer.write(AccessUnit { dts, pts: dts, sync: true, captions: false, data }, now()).unwrap();
+            }
+        };
+        let names = || registry.streams().iter().map(|stream| stream.name().to_string()).collect::<Vec<_>>();
+        for (name, seconds) in [("live/one", 0), ("live/two", 1), ("live/three", 2)] {
+            let mut publisher = publish(name, seconds).await.unwrap();
+            fill(&mut publisher, if name == "live/three" { 4_000 } else { 4 });
+        }
+        assert_eq!(names(), ["live/one", "live/three", "live/two"], "all of them are over, and can be watched");
+        let mut four = publish("live/four", 3).await.expect("the place of the one that is over for the longest time");
+        assert_eq!(names(), ["live/four", "live/three", "live/two"]);
+        let mut two = publish("live/two", 4).await.expect("its own place");
+        fill(&mut two, 4_000);
+        drop(two);
+        assert!(registry.is_full());
+        let mut five = publish("live/five", 5).await.expect("the memory of those that are over");
+        assert!(["live/five", "live/four"].iter().all(|name| names().contains(&(*name).to_owned())), "{:?}", names());
+        fill(&mut four, 4_000);
+        fill(&mut five, 4_000);
+        let refused = publish("live/six", 6).await;
+        assert!(
+            matches!(refused, Err(PublishError::NoMemory(limit)) if limit == total),
+            "live streams do not give way"
+        );
     }
 }

@@ -3,7 +3,7 @@
 mod callback;
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -83,7 +83,9 @@ fn keys_let_in_and_say_why_not() {
     assert_refused(&server.publish_url("show?key=rk_wrong"), "the key is not one of live/show");
     let elsewhere = key(&server, &["live/show", "--allow", "192.0.2.0/24"]);
     assert_refused(&server.publish_url(&elsewhere), "cannot be used from 127.0.0.1");
-    let old = key(&server, &["live/show", "--expires", "0s"]);
+    let old = key(&server, &["live/show", "--expires", "1s"]);
+    let made = Instant::now();
+    wait_for("a second", TOLD, || (made.elapsed() > Duration::from_millis(1_100)).then_some(()));
     assert_refused(&server.publish_url(&old), "expired");
     let _publisher = Publisher::ffmpeg(&server.publish_url(&good), &Source::default());
     server.wait_live("show", 1);
@@ -103,7 +105,7 @@ fn limits_of_a_key_end_what_passes_them() {
     assert!(server.stream("large").is_none_or(|stream| stream["state"] != "live"), "it never goes live");
     let _publisher = Publisher::ffmpeg(&url("one"), &Source::default());
     server.wait_live("one", 1);
-    assert_refused(&url("two"), "1 streams already");
+    assert_refused(&url("two"), "1 already, of 1");
 
     let slow = key(&server, &["other/slow", "--max-bitrate", "200k"]);
     let url = format!("rtmp://{}/other/{slow}", server.rtmp());
@@ -335,4 +337,26 @@ fn a_certificate_is_replaced_without_a_restart() {
     std::fs::write(&certificate, "nonsense").expect("written");
     assert_eq!(post(&server, "/api/v1/reload", &json!(null)).status, 422);
     assert!(shown().contains("0123456789"), "the good one stays");
+}
+
+/// What would be wrong when the server starts, or what was asked for is wrong now, is said by the command line.
+#[test]
+fn the_command_line_refuses_what_would_not_work() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let refused = |variables: &[(&str, &str)], arguments: &[&str], words: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rillcast"));
+        command.args(arguments).current_dir(folder.path()).envs(variables.iter().copied());
+        let output = command.output().expect("it runs");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains(words), "{arguments:?} {variables:?}: {told}");
+    };
+    let check = &["check-config"];
+    let certificate = [("RILLCAST__EDGE__CERTIFICATE", "/nope.pem"), ("RILLCAST__EDGE__PRIVATE_KEY", "/nope.pem")];
+    refused(&certificate, check, "edge.certificate: /nope.pem");
+    refused(&[("RILLCAST__LOG__FILTER", "rillcast=loud")], check, "log.filter");
+    refused(&[("RILLCAST__PACKAGER__PART_HOLD_BACK", "100s")], check, "packager.part_hold_back");
+    refused(&[], &["key", "add", "live/me", "--expires", "0s"], "--expires must be at least 1s");
+    refused(&[], &["token", "watch", "live/me", "--expires", "0s"], "--expires must be at least 1s");
+    let mut good = Command::new(env!("CARGO_BIN_EXE_rillcast"));
+    run("rillcast", good.args(check).current_dir(folder.path()), TOLD);
 }

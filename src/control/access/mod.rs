@@ -252,7 +252,8 @@ impl Access {
         let lease = match key.conditions.max_publishers {
             None => None,
             Some(most) => Some(self.quota.take(&holder, request.stream, most).map_err(|streams| {
-                let words = format!("this key publishes {streams} streams already, of {most} that it may");
+                let words =
+                    format!("streams that are published with this key: {streams} already, of {most} that may be");
                 Refusal::new(RefusalKind::Denied, words)
             })?),
         };

@@ -2,14 +2,15 @@
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::input::Input;
+use super::input::{InPath, Input};
 use super::{Context, Problem, blocking};
 use crate::control::access::holder_of_key;
+use crate::control::json::Object;
 use crate::control::keys::{ApiKey, Conditions, Key, Revoked};
 use crate::control::pattern::{IpRange, StreamPattern};
 use crate::media::wall_clock::now;
@@ -54,7 +55,8 @@ struct ConditionsView {
     limits: Limits,
 }
 
-/// What a publisher may bring; what is absent is not limited. It describes [`Limits`] to OpenAPI, of which the ground floor knows nothing.
+// It describes `media::Limits` to OpenAPI, of which that module knows nothing.
+/// What a publisher may bring; what is absent is not limited.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Limits)]
 struct LimitsView {
@@ -92,17 +94,17 @@ pub(super) struct NewKey {
     /// `when_silent` or `always`.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
-    takeover: Takeover,
+    takeover: Option<Takeover>,
     /// Addresses and ranges, at most 32.
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>)]
-    allow: Vec<IpRange>,
+    allow: Option<Vec<IpRange>>,
     /// Streams at a time.
     #[serde(default)]
     max_publishers: Option<u32>,
     #[serde(default)]
     #[schema(value_type = Option<LimitsView>)]
-    limits: Option<Limits>,
+    limits: Option<Object<Limits>>,
 }
 
 /// A key that was made. It cannot be shown again.
@@ -117,8 +119,10 @@ pub(super) struct Made {
 /// How to revoke.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Revoke {
     /// Disconnects who publishes with it now.
+    #[param(required = false)]
     kick: bool,
 }
 
@@ -155,7 +159,13 @@ pub(super) async fn add(
     Input(new): Input<NewKey>,
 ) -> Result<(StatusCode, Json<Made>), Problem> {
     let NewKey { stream, expires, takeover, allow, max_publishers, limits } = new;
-    let conditions = Conditions { expires, takeover, allow, max_publishers, limits: limits.unwrap_or_default() };
+    let conditions = Conditions {
+        expires,
+        takeover: takeover.unwrap_or_default(),
+        allow: allow.unwrap_or_default(),
+        max_publishers,
+        limits: limits.map(|Object(limits)| limits).unwrap_or_default(),
+    };
     conditions.validate().map_err(|rule| Problem::new(StatusCode::BAD_REQUEST, rule))?;
     if conditions.is_over(now()) {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "expires: this is past already"));
@@ -180,7 +190,7 @@ pub(super) async fn add(
 )]
 pub(super) async fn revoke(
     State(context): State<Context>,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
     how: Result<Query<Revoke>, QueryRejection>,
 ) -> Result<StatusCode, Problem> {
     let Query(how) = how.map_err(|rejection| Problem::new(StatusCode::BAD_REQUEST, rejection.body_text()))?;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::input::Input;
+use super::input::{InPath, Input};
 use super::streams::{name_of, no_stream};
 use super::{Context, Problem};
 use crate::packager::live::State as Presence;
@@ -54,7 +54,7 @@ pub type Reload = Arc<dyn Fn() -> Result<Reloaded, String> + Send + Sync>;
 )]
 pub(super) async fn kick(
     State(context): State<Context>,
-    Path((app, name)): Path<(String, String)>,
+    InPath((app, name)): InPath<(String, String)>,
     Input(farewell): Input<Option<Farewell>>,
 ) -> Result<StatusCode, Problem> {
     let (name, words) = (name_of(&app, &name)?, words_of(farewell)?);
@@ -84,7 +84,7 @@ pub(super) async fn kick(
 )]
 pub(super) async fn end(
     State(context): State<Context>,
-    Path((app, name)): Path<(String, String)>,
+    InPath((app, name)): InPath<(String, String)>,
     Input(farewell): Input<Option<Farewell>>,
 ) -> Result<StatusCode, Problem> {
     let (name, words) = (name_of(&app, &name)?, words_of(farewell)?);

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::authority::{self, Asker};
+use super::input::InPath;
 use super::{Context, Problem};
 use crate::media::report::IngestReport;
 use crate::media::{Format, Kind, StreamName, WallTime};
@@ -143,7 +144,7 @@ fn may_see(context: &Context, name: &StreamName, all: bool) -> bool {
 )]
 pub(super) async fn one(
     State(context): State<Context>,
-    Path((app, name)): Path<(String, String)>,
+    InPath((app, name)): InPath<(String, String)>,
     asker: Asker,
 ) -> Result<Json<View>, Problem> {
     let name = name_of(&app, &name)?;

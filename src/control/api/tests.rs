@@ -194,6 +194,34 @@ async fn keys_are_made_listed_and_revoked() {
     assert_eq!(revoke(&path).await, StatusCode::NOT_FOUND);
 }
 
+/// What the document says of bodies and parameters is what is taken.
+#[tokio::test]
+async fn the_document_says_what_is_taken() {
+    let client = client();
+    let (_, document) = client.ask(Method::GET, "/api/v1/openapi.json", "127.0.0.1", &[], "").await;
+    let parameters = &document["paths"]["/api/v1/keys/{id}"]["delete"]["parameters"];
+    let kick = parameters.as_array().expect("parameters").iter().find(|one| one["name"] == "kick").expect("kick");
+    assert_eq!((&kick["in"], &kick["required"]), (&"query".into(), &false.into()), "{kick}");
+    let nothing = r#"{"stream": "live/me", "expires": null, "takeover": null, "allow": null, "max_publishers": null, "limits": null}"#;
+    let (status, made) = client.post("/api/v1/keys", nothing).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    for (path, body) in [
+        ("/api/v1/keys", r#"["live/me"]"#),
+        ("/api/v1/keys", r#"{"stream": "live/me", "limits": [100]}"#),
+        ("/api/v1/keys", "[]"),
+        ("/api/v1/keys", "null"),
+        ("/api/v1/keys", r#""live/me""#),
+        ("/api/v1/tokens", r#"["watch", "live/me", 60]"#),
+        ("/api/v1/tokens", r#"{"action": "watch", "stream": "live/me", "expires_in": 34560001}"#),
+        (KICK, "[]"),
+    ] {
+        let (status, problem) = client.post(path, body).await;
+        assert_eq!((status, problem["status"].as_u64()), (StatusCode::BAD_REQUEST, Some(400)), "{body}: {problem}");
+    }
+    let (status, problem) = client.ask(Method::GET, "/api/v1/streams/live/%ff", "127.0.0.1", &[], "").await;
+    assert_eq!((status, problem["status"].as_u64()), (StatusCode::BAD_REQUEST, Some(400)), "{problem}");
+}
+
 #[tokio::test]
 async fn tokens_are_signed_as_the_server_takes_them() {
     let client = client();

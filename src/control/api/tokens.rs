@@ -64,6 +64,10 @@ pub(super) async fn sign(
     if new.expires_in == 0 {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "expires_in must be at least 1"));
     }
+    if i64::from(new.expires_in) > token::MAX_LIFETIME {
+        let rule = format!("expires_in must be at most {}, 400 days", token::MAX_LIFETIME);
+        return Err(Problem::new(StatusCode::BAD_REQUEST, rule));
+    }
     let access = context.access.clone();
     let key = blocking(move || access.secrets().signing()).await?;
     let now = now();

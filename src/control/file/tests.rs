@@ -90,3 +90,21 @@ fn new_files_belong_to_the_owner_of_their_folder() {
         }
     }
 }
+
+/// An empty key store lets everybody in who may publish without a key.
+#[test]
+fn what_a_file_held_that_vanishes_holds_on() {
+    let (folder, file) = file();
+    assert!(file.read().expect("none yet").words.is_empty());
+    file.change(|words| words.words.push("one".into())).expect("written");
+    assert_eq!(file.read().expect("there").words, ["one"]);
+    fs::remove_file(&file.path).expect("removed");
+    assert_eq!(file.read().expect("known").words, ["one"]);
+    file.change(|words| words.words.push("two".into())).expect("written");
+    assert_eq!(file.read().expect("there").words, ["one", "two"]);
+    fs::remove_file(&file.path).expect("removed");
+    let anew = JsonFile::<Words>::new(folder.path().join("words.json"));
+    assert!(anew.read().expect("none").words.is_empty(), "who starts anew knows nothing of it");
+    anew.change(|words| words.words.push("three".into())).expect("written");
+    assert_eq!(file.read().expect("there again").words, ["three"]);
+}

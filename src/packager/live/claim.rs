@@ -1,9 +1,11 @@
 //! A stream's name, claimed before the disk is asked for sequence numbers: two publishers of one name cannot both get it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::life::Life;
-use super::{Listed, PublishError, Registry, Stream, already_live};
+use super::{Listed, PublishError, Registry, Stream, Streams, already_live};
+use crate::media::StreamName;
 
 /// A name that is taken while its life is being made: given back when dropped.
 #[derive(Debug)]
@@ -24,14 +26,7 @@ impl<'a> Claim<'a> {
         if let Some(other) = streams.get(&stream.name).filter(|other| !other.stream.has_ended()) {
             return Err(already_live(&stream.name, &other.stream.seat.lock().info, false));
         }
-        if streams.len() >= registry.limits.max_streams && !streams.contains_key(&stream.name) {
-            registry.metrics.hits.streams.inc();
-            return Err(PublishError::TooManyStreams(registry.limits.max_streams));
-        }
-        if registry.is_full() {
-            registry.metrics.hits.total_bytes.inc();
-            return Err(PublishError::NoMemory(registry.config.max_total_bytes));
-        }
+        registry.make_room(&mut streams, &stream.name)?;
         streams.insert(stream.name.clone(), Listed { stream: Arc::clone(stream), life: None });
         Ok(Self { registry, stream, kept: false })
     }
@@ -45,6 +40,43 @@ impl<'a> Claim<'a> {
             listed.life = Some(Arc::clone(life));
         }
         self.kept = true;
+    }
+}
+
+impl Registry {
+    /// Forgets streams that are over, as far as one called `name` needs their place or their memory: that of its own name first, then those that are over
+    /// for the longest time.
+    ///
+    /// # Errors
+    /// There would be no room without all of them either; none is forgotten then.
+    fn make_room(&self, streams: &mut Streams, name: &StreamName) -> Result<(), PublishError> {
+        let (most_streams, most_bytes) = (self.limits.max_streams, self.config.max_total_bytes);
+        let over = streams.iter().filter(|(_, listed)| listed.stream.has_ended());
+        let mut over: Vec<_> = over
+            .map(|(other, Listed { stream, .. })| {
+                (other != name, stream.last_media.load(Ordering::Relaxed), other.clone(), stream.kept.bytes())
+            })
+            .collect();
+        if streams.len() - over.len() >= most_streams {
+            self.metrics.hits.streams.inc();
+            return Err(PublishError::TooManyStreams(most_streams));
+        }
+        let is_full = |kept: i64| u64::try_from(kept).is_ok_and(|kept| kept >= most_bytes.as_u64());
+        let mut kept = self.metrics.media_bytes.get();
+        if is_full(kept - over.iter().map(|(.., bytes)| bytes).sum::<i64>()) {
+            self.metrics.hits.total_bytes.inc();
+            return Err(PublishError::NoMemory(most_bytes));
+        }
+        over.sort();
+        // Counted here, since whoever still looks at a stream that is forgotten gives its memory back a moment later.
+        for (_, _, other, bytes) in over {
+            if streams.len() < most_streams && !is_full(kept) {
+                break;
+            }
+            streams.remove(&other);
+            kept -= bytes;
+        }
+        Ok(())
     }
 }
 

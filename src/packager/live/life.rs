@@ -24,6 +24,9 @@ const SILENT_LOOKS: u32 = 2;
 /// Media that comes so many times slower than real time is as good as none.
 const SLOWEST: u32 = 8;
 
+/// How often a stream that is over looks whether others need its memory.
+const FULL_LOOK: Duration = Duration::from_secs(1);
+
 /// What publishers of one epoch share.
 #[derive(Debug)]
 pub(super) struct Life {
@@ -288,10 +291,16 @@ impl Life {
         };
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) if lived => {
-                let (registry, stream) = (Arc::clone(&self.registry), Arc::clone(&self.stream));
+                let (registry, stream) = (Arc::clone(&self.registry), Arc::downgrade(&self.stream));
                 runtime.spawn(async move {
-                    tokio::time::sleep(registry.after_end()).await;
-                    registry.remove(&stream);
+                    let over = tokio::time::Instant::now() + registry.after_end();
+                    while tokio::time::Instant::now() < over && !registry.is_full() {
+                        tokio::time::sleep_until(over.min(tokio::time::Instant::now() + FULL_LOOK)).await;
+                    }
+                    // It may have given way already.
+                    if let Some(stream) = stream.upgrade() {
+                        registry.remove(&stream);
+                    }
                 });
             }
             _ => self.registry.remove(&self.stream),

@@ -174,6 +174,11 @@ impl Registry {
         self.stopping.store(true, Ordering::Release);
     }
 
+    /// Whether [`begin_stop`](Self::begin_stop) was called.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
     /// Writes the windows of all streams that may go on after a restart. Returns after `limit` at the latest, on whatever disk; what cannot be
     /// written in time is left out, which costs its viewers a new epoch. To be called after [`begin_stop`](Self::begin_stop) and once
     /// publishers have gone. Not cancel-safe: what has been begun goes on.

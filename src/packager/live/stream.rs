@@ -54,6 +54,10 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    pub(super) fn bytes(&self) -> i64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     fn set(&self, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.gauge.add(bytes - self.bytes.swap(bytes, Ordering::Relaxed));

@@ -18,6 +18,8 @@ pub(super) struct Segments {
     bytes: usize,
     retention: Retention,
     totals: Totals,
+    /// Samples of the segment in the making.
+    open_samples: u64,
 }
 
 /// How long segments stay.
@@ -52,16 +54,16 @@ pub(in crate::packager) struct Totals {
     pub(in crate::packager) bytes: u64,
     /// Their duration in ticks.
     pub(in crate::packager) ticks: i64,
-    /// Samples of all parts in the newest format: when a segment has just been completed, its own.
+    /// Samples of the complete segments in the newest format.
     pub(in crate::packager) samples: u64,
-    /// How long the complete segments last that they are of, ticks.
+    /// How long those last, ticks.
     pub(in crate::packager) sampled_ticks: i64,
     /// The longest complete segment, ticks.
     pub(in crate::packager) longest: i64,
 }
 
 impl Totals {
-    /// Samples of all parts, as if they had always come at the rate of the newest format.
+    /// Samples of all complete segments, as if they had always come at the rate of the newest format.
     pub(in crate::packager) fn samples_throughout(&self) -> u64 {
         let all = i128::from(self.samples) * i128::from(self.ticks) / i128::from(self.sampled_ticks.max(1));
         u64::try_from(all).unwrap_or(0)
@@ -70,7 +72,15 @@ impl Totals {
 
 impl Segments {
     pub(super) fn new(retention: Retention) -> Self {
-        Self { all: Vec::new(), listed: 0, survivor: None, bytes: 0, retention, totals: Totals::default() }
+        Self {
+            all: Vec::new(),
+            listed: 0,
+            survivor: None,
+            bytes: 0,
+            retention,
+            totals: Totals::default(),
+            open_samples: 0,
+        }
     }
 
     /// The same with what was complete before.
@@ -116,14 +126,14 @@ impl Segments {
         self.all.push(segment);
     }
 
-    /// A part has come with so many samples.
+    /// A part of the segment in the making has come with so many samples.
     pub(super) fn count_samples(&mut self, count: usize) {
-        self.totals.samples += count as u64;
+        self.open_samples += count as u64;
     }
 
     /// What comes next has another format, and so another rate of samples.
     pub(super) fn forget_samples(&mut self) {
-        (self.totals.samples, self.totals.sampled_ticks) = (0, 0);
+        (self.totals.samples, self.totals.sampled_ticks, self.open_samples) = (0, 0, 0);
     }
 
     /// Counts the newest segment in what is measured. `target` is the target duration in ticks of `scale`.
@@ -132,6 +142,7 @@ impl Segments {
         self.totals.bytes += newest.len() as u64;
         self.totals.ticks += newest.duration;
         self.totals.sampled_ticks += newest.duration;
+        self.totals.samples += std::mem::take(&mut self.open_samples);
         self.totals.longest = self.totals.longest.max(newest.duration);
         self.totals.peak_bps = self.totals.peak_bps.max(self.newest_rate(target, u64::from(scale.hz())));
     }

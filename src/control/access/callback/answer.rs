@@ -4,6 +4,7 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
+use crate::control::json::Object;
 use crate::media::{Limits, Takeover};
 
 /// Most of an answer that is read.
@@ -45,7 +46,7 @@ struct Said {
     allow: Option<bool>,
     holder: Option<String>,
     takeover: Option<Takeover>,
-    limits: Option<Limits>,
+    limits: Option<Object<Limits>>,
     detail: Option<String>,
     words: Option<String>,
     message: Option<String>,
@@ -81,10 +82,11 @@ fn yes(content_type: ContentType, body: &[u8]) -> Answer {
     if body.is_empty() || !is_json {
         return Answer::Yes(Terms::default());
     }
-    match serde_json::from_slice::<Said>(body) {
-        Ok(Said { allow: Some(false), .. }) => Answer::No(words(ContentType::Json, body)),
-        Ok(said) => {
-            let (takeover, limits) = (said.takeover.unwrap_or_default(), said.limits.unwrap_or_default());
+    match serde_json::from_slice::<Object<Said>>(body) {
+        Ok(Object(Said { allow: Some(false), .. })) => Answer::No(words(ContentType::Json, body)),
+        Ok(Object(said)) => {
+            let limits = said.limits.map(|Object(limits)| limits).unwrap_or_default();
+            let takeover = said.takeover.unwrap_or_default();
             let terms = Terms { holder: said.holder, takeover, limits };
             if valid(&terms) { Answer::Yes(terms) } else { Answer::Silence(UNCLEAR) }
         }
@@ -223,13 +225,16 @@ mod tests {
                 r#"{"holder": ""}"#,
                 r#"{"holder": "a\nb"}"#,
                 r#"{"allow": "no"}"#,
+                r#"{"limits": [100]}"#,
                 "{",
             ] {
                 assert_eq!(yes(kind, wrong.as_bytes()), Answer::Silence(UNCLEAR), "{kind:?} {wrong}");
             }
         }
         assert_eq!(yes(ContentType::Text, b"OK"), Answer::Yes(Terms::default()));
-        assert_eq!(yes(ContentType::Json, b"0"), Answer::Silence(UNCLEAR));
+        for wrong in [&b"0"[..], b"[]", b"[true]", b"null"] {
+            assert_eq!(yes(ContentType::Json, wrong), Answer::Silence(UNCLEAR));
+        }
     }
 
     #[test]

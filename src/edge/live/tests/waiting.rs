@@ -114,7 +114,8 @@ async fn too_many_waiting_requests_are_turned_away() {
     }
 }
 
-/// RELIABILITY row 120: who waits when the server stops is told to come back, whether the stop or what it does to the stream is heard of first.
+/// RELIABILITY row 120: who waits when the server stops is told to come back, whether the stop or what it does to the stream is heard of first. Publishers
+/// are interrupted a while before viewers are told.
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_segment_when_the_server_stops_may_come_again() {
     for is_put_down_first in [false, true] {
@@ -123,11 +124,13 @@ async fn who_waits_for_a_segment_when_the_server_stops_may_come_again() {
         let held = held(&edge, &format!("{BASE}/s8.m4s"));
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(!held.is_finished());
-        edge.stop.cancel();
+        fixture.registry.begin_stop();
         if is_put_down_first {
             let mut last = testing::window_of(&fixture.rendition, 4, 4, 3, 0);
             last.waiting = true;
             fixture.window.send_replace(Arc::new(last));
+        } else {
+            edge.stop.cancel();
         }
         let response = held.await.expect("no panic");
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{is_put_down_first}");

@@ -142,3 +142,21 @@ fn deep_reordering_in_the_first_moment_of_a_stream_does_not_begin_before_it() {
         simulation.finish();
     }
 }
+
+/// The catalog is made anew where another track is cut, in the middle of a segment of the pictures.
+#[test]
+fn the_picture_rate_is_that_of_whole_segments() {
+    let mut simulation = Simulation::new(Config::default());
+    assert_eq!((simulation.add(video_track()), simulation.add(audio_track())), (VIDEO, AUDIO));
+    let mut seen = Vec::new();
+    for n in 0..480 {
+        if n % 100 == 99 {
+            let track = if n % 200 == 99 { mp3_track(48_000) } else { audio_track() };
+            simulation.presentation.set_track(AUDIO, track).expect("a good track");
+        }
+        picture(&mut simulation, n, 60);
+        let shown = simulation.catalog.as_ref().and_then(|catalog| catalog.renditions.first());
+        seen.extend(shown.map(|video| video.frame_rate));
+    }
+    assert!(!seen.is_empty() && seen.iter().all(|rate| *rate == 30.0), "{seen:?}");
+}
