@@ -129,6 +129,10 @@ impl Reservation {
     }
 
     fn write(&mut self, next: Reserved) -> std::io::Result<()> {
+        if next.is_too_large() {
+            // It could not be read again, and the stream never start again.
+            return Err(corrupt(&self.path, "its numbers are used up"));
+        }
         let folder = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)?;
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -143,6 +147,10 @@ impl Reservation {
 }
 
 impl Reserved {
+    fn is_too_large(self) -> bool {
+        self.media_sequence.max(self.discontinuity_sequence) > MAX_NUMBER
+    }
+
     /// Another block. A publisher whose clock runs wild may have used numbers beyond this one already.
     fn extended(self, next: Sequence) -> Self {
         Self {
@@ -158,15 +166,13 @@ fn read(path: &Path) -> std::io::Result<Reserved> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Reserved::default()),
         Err(error) => return Err(std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
     };
-    let corrupt = |why: String| {
-        let why = format!("{} cannot be understood and was left as it is: {why}", path.display());
-        std::io::Error::new(std::io::ErrorKind::InvalidData, why)
-    };
-    let reserved: Reserved = serde_json::from_slice(&text).map_err(|error| corrupt(error.to_string()))?;
-    if reserved.media_sequence.max(reserved.discontinuity_sequence) > MAX_NUMBER {
-        return Err(corrupt("its numbers are too large".into()));
-    }
-    Ok(reserved)
+    let reserved: Reserved = serde_json::from_slice(&text).map_err(|error| corrupt(path, &error.to_string()))?;
+    if reserved.is_too_large() { Err(corrupt(path, "its numbers are too large")) } else { Ok(reserved) }
+}
+
+fn corrupt(path: &Path, why: &str) -> std::io::Error {
+    let why = format!("{} cannot be understood and was left as it is: {why}", path.display());
+    std::io::Error::new(std::io::ErrorKind::InvalidData, why)
 }
 
 #[cfg(test)]
@@ -197,7 +203,9 @@ mod tests {
         let path = folder.path().join("sequences/live/me.json");
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let huge = format!(r#"{{"media_sequence":{0},"discontinuity_sequence":{0}}}"#, u64::MAX);
-        for text in ["not json", "", &huge] {
+        // Found by fuzzing: a number with which the next block would end beyond what is read.
+        let last = format!(r#"{{"media_sequence":{},"discontinuity_sequence":0}}"#, MAX_NUMBER - 1);
+        for text in ["not json", "", &huge, &last] {
             std::fs::write(&path, text).unwrap();
             let error = sequences.reserve(&"live/me".parse().unwrap()).unwrap_err();
             assert!(error.to_string().contains("me.json cannot be understood"), "{error}");
