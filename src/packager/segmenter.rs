@@ -314,7 +314,7 @@ impl Segmenter {
         if let Some(held) = self.held.take() {
             self.add(held, self.last_duration.max(1), clock_offset);
         }
-        self.promises.forget_next();
+        self.promises.take_next();
         self.end_segment();
         self.ended = true;
     }

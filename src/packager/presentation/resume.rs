@@ -59,6 +59,7 @@ impl Presentation {
         let here = MediaTime::new(now.micros().saturating_sub(offset), Timescale::MICROS);
         for entry in &mut self.tracks {
             entry.segmenter.interrupt(offset, Some(here));
+            entry.segmenter.forget_promises();
         }
         self.end_period();
         let started = || self.tracks.iter().map(|entry| &entry.segmenter).filter(|own| own.has_started());

@@ -34,7 +34,8 @@ impl Segmenter {
         self.idle.is_some()
     }
 
-    /// Nothing comes any more for now: as [`finish`](Self::finish), but [`gap`](Self::gap) and [`resume`](Self::resume) may follow.
+    /// Nothing comes any more for now: as [`finish`](Self::finish), but [`gap`](Self::gap) and [`resume`](Self::resume) may follow. What was announced of
+    /// segments behind this one stands, should they come.
     /// `here` is where the wall clock stands on the presentation timeline, where that is known: a picture that was to last beyond it is cut short,
     /// or what comes next would be dated in the future.
     pub(in crate::packager) fn interrupt(&mut self, clock_offset: i64, here: Option<MediaTime>) {
@@ -45,11 +46,16 @@ impl Segmenter {
         let duration = self.last_duration.clamp(1, most.max(1));
         let end = held.dts.saturating_add(duration);
         self.add(held, duration, clock_offset);
-        // Numbers that nothing comes of are free for what comes next.
-        self.promises.forget_next();
+        // Nothing follows that this segment would have to last for.
+        let promises = self.promises.take_next();
         self.end_segment();
-        self.promises = Promises::default();
+        self.promises = promises;
         self.idle = Some(end);
+    }
+
+    /// No rendition has anything of the segments that were announced and not begun: their numbers are free for what comes next.
+    pub(in crate::packager) fn forget_promises(&mut self) {
+        self.promises = Promises::default();
     }
 
     /// Whether `unit` can follow what there is: while idle, only behind the last gap, or the end that was assumed, and one gap more.

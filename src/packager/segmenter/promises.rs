@@ -35,9 +35,9 @@ impl Promises {
         self.current = self.all.front().filter(|announced| announced.msn == msn).copied();
     }
 
-    /// No segment follows the one in the making under the number that was announced.
-    pub(super) fn forget_next(&mut self) {
-        self.all.clear();
+    /// What was announced of segments behind the one in the making, of which nothing is known to follow any more.
+    pub(super) fn take_next(&mut self) -> Self {
+        Self { current: None, all: std::mem::take(&mut self.all) }
     }
 
     fn add(&mut self, announced: Announced) {
