@@ -74,3 +74,40 @@ impl Segmenter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::{AccessUnit, Kind};
+    use crate::packager::segmenter::Opening;
+    use crate::packager::testing::rendition;
+
+    /// Found by fuzzing: DASH clients had been told of a segment before its track fell silent, and then of another one under its number.
+    #[test]
+    fn what_was_announced_stands_over_a_silence_and_not_over_an_outage() {
+        let opening = Opening { discontinuity_sequence: 0, clock_offset: 0 };
+        let unit = |frame: i64| {
+            let at = frame * 1_024;
+            AccessUnit { dts: at, pts: at, sync: true, captions: false, data: [0; 4][..].into() }
+        };
+        for is_outage in [false, true] {
+            let mut segmenter = Segmenter::new(rendition(Kind::Audio), 41);
+            segmenter.start(unit(0), opening);
+            (1..40).for_each(|frame| segmenter.push(unit(frame), None, 0));
+            let announced = |msn: u64| Announced { msn, start: (msn as i64 - 40) * 96_000, duration: 96_000 };
+            (42..44).for_each(|msn| segmenter.promise(announced(msn)));
+            segmenter.interrupt(0, None);
+            if is_outage {
+                segmenter.forget_promises();
+            }
+            assert_eq!(segmenter.complete().last().map(|segment| segment.duration), Some(40 * 1_024));
+            segmenter.gap(300 * 1_024, opening);
+            segmenter.resume(unit(300), opening);
+            (301..330).for_each(|frame| segmenter.push(unit(frame), None, 0));
+            let open = segmenter.window().open.expect("parts");
+            let told = (open.presentation_start, open.announced);
+            let stands = (announced(43).start, Some(announced(43).duration));
+            assert_eq!((open.msn, told), (43, if is_outage { (300 * 1_024, None) } else { stands }));
+        }
+    }
+}
