@@ -518,4 +518,34 @@ mod tests {
             "live streams do not give way"
         );
     }
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_stream_can_be_watched_though_memory_is_short() {
+        let folder = tempfile::tempdir().unwrap();
+        let total = bytesize::ByteSize::mib(1);
+        let config = Config { max_bytes: total, max_total_bytes: total, ..Config::default() };
+        let after_end = config.hold_back();
+        let registry = Registry::new(Arc::new(config), Sequences::new(folder.path()), limits(), Metrics::for_test());
+        let mut publishers = Vec::new();
+        for name in ["live/stays", "live/ends"] {
+            let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
+            let info = PublisherInfo { protocol: "rtmp", peer, since: now(), holder: "test".into() };
+            let mut publisher = registry.publish(name.parse().unwrap(), info, Takeover::default()).await.unwrap();
+            let track = init(Kind::Audio, 0).track.clone();
+            let samples = i64::from(track.timescale.hz()) / 50;
+            let mut writer = publisher.add_track(track).unwrap();
+            for number in 0..400 {
+                let (dts, data) = (number * samples, vec![0; 2_500][..].into());
+                writer.write(AccessUnit { dts, pts: dts, sync: true, captions: false, data }, now()).unwrap();
+            }
+            publishers.push((publisher, writer));
+        }
+        assert!(registry.is_full());
+        let state = || registry.stream(&"live/ends".parse().unwrap()).map(|stream| stream.state());
+        drop(publishers.pop());
+        tokio::time::sleep(after_end - Duration::from_secs(1)).await;
+        assert_eq!(state(), Some(State::Ended));
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(state(), None, "a stream that is live needs its memory");
+        assert_eq!(registry.streams().len(), 1);
+    }
 }

@@ -294,6 +294,8 @@ impl Life {
                 let (registry, stream) = (Arc::clone(&self.registry), Arc::downgrade(&self.stream));
                 runtime.spawn(async move {
                     let over = tokio::time::Instant::now() + registry.after_end();
+                    // Who watches learns of the end, and loads what is left of it.
+                    tokio::time::sleep(registry.config.hold_back().min(registry.after_end())).await;
                     while tokio::time::Instant::now() < over && !registry.is_full() {
                         tokio::time::sleep_until(over.min(tokio::time::Instant::now() + FULL_LOOK)).await;
                     }
