@@ -21,7 +21,8 @@ cargo deny --locked check bans licenses sources
 
 stage "every fuzz target, briefly"
 cargo fmt --manifest-path fuzz/Cargo.toml --check
-RUNS_EACH=2000 scripts/fuzz.sh
+# The same inputs each time: what is found by luck is found by `make fuzz`, not in somebody's way.
+SEED=1 RUNS_EACH=2000 scripts/fuzz.sh
 
 stage "deploy/: promtool"
 command -v promtool >/dev/null || { echo "promtool is missing: scripts/setup.sh test installs it" >&2; exit 1; }

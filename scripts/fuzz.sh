@@ -3,7 +3,7 @@
 # becomes a named unit test. What was found worth keeping grows in fuzz/corpus.
 #
 #   scripts/fuzz.sh [TARGET…]          each for SECONDS_EACH (60) seconds
-#   RUNS_EACH=2000 scripts/fuzz.sh     each for so many executions
+#   RUNS_EACH=2000 scripts/fuzz.sh     each for so many executions; with a SEED other than 0 the same ones each time, as long as corpus and program are
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$HOME/.cargo/bin:$PATH"
@@ -15,7 +15,7 @@ coverage+=" -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-cove
 RUSTFLAGS="--cfg fuzzing $coverage" cargo build --release --locked --manifest-path fuzz/Cargo.toml --target "$host"
 binaries=${CARGO_TARGET_DIR:-fuzz/target}/$host/release
 
-if [ -n "${RUNS_EACH:-}" ]; then limit=(-runs="$RUNS_EACH"); else limit=(-max_total_time="${SECONDS_EACH:-60}"); fi
+if [ -n "${RUNS_EACH:-}" ]; then limit=(-runs="$RUNS_EACH" -seed="${SEED:-0}"); else limit=(-max_total_time="${SECONDS_EACH:-60}"); fi
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(basename -s .rs fuzz/src/bin/*.rs)
 
