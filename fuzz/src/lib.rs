@@ -3,6 +3,25 @@
 pub mod publisher;
 pub mod show;
 
+use std::cell::RefCell;
+use std::path::Path;
+
+thread_local! {
+    static FOLDER: RefCell<tempfile::TempDir> = RefCell::new(tempfile::tempdir().expect("the temporary folder is writable"));
+}
+
+/// Gives `read` a folder in which the file `name` holds `data`, and the file's path.
+pub fn with_file(name: &str, data: &[u8], read: impl FnOnce(&Path, &Path)) {
+    FOLDER.with_borrow(|folder| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("it has one")).expect("the folder is writable");
+        // Another inode each time, by which stores tell that a file has changed.
+        let _ = std::fs::remove_file(&path);
+        std::fs::write(&path, data).expect("the folder is writable");
+        read(folder.path(), &path);
+    });
+}
+
 /// Fuzzer input read as a row of decisions. When it is used up every further one is zero.
 pub struct Choices<'a> {
     rest: &'a [u8],

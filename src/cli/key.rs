@@ -94,10 +94,7 @@ impl Key {
 
 impl Add {
     fn run(self, keys: &KeyStore) -> anyhow::Result<()> {
-        if self.expires.is_some_and(|after| after < Duration::from_secs(1)) {
-            anyhow::bail!("--expires must be at least 1s");
-        }
-        let expires = self.expires.map(|after| after_now(after).rfc3339());
+        let expires = self.expires.map(expiry).transpose()?.map(WallTime::rfc3339);
         let Some(stream) = self.stream else {
             let made = keys.add_api(expires, now())?;
             println!("This is an API key. It is shown only once.\n");
@@ -132,9 +129,10 @@ impl Add {
     }
 }
 
-/// `duration` from now.
-pub(super) fn after_now(duration: Duration) -> WallTime {
-    now().plus_micros(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
+/// When something is over that is to be good for `lifetime` from now on. What would be over at once is a mistake.
+pub(super) fn expiry(lifetime: Duration) -> anyhow::Result<WallTime> {
+    anyhow::ensure!(lifetime >= Duration::from_secs(1), "--expires must be at least 1s");
+    Ok(now().plus_micros(i64::try_from(lifetime.as_micros()).unwrap_or(i64::MAX)))
 }
 
 fn parse_bitrate(text: &str) -> Result<u64, String> {

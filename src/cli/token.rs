@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use humantime_serde::re::humantime;
 
-use super::key::after_now;
+use super::key::expiry;
 use crate::config::Config;
 use crate::control::pattern::{IpRange, StreamPattern};
 use crate::control::secrets::Secrets;
@@ -75,8 +75,7 @@ impl Token {
 
 impl Sign {
     fn sign(self, secrets: &Secrets, action: Action) -> anyhow::Result<(Claims, String)> {
-        anyhow::ensure!(self.expires >= Duration::from_secs(1), "--expires must be at least 1s");
-        let exp = after_now(self.expires).millis().div_euclid(1_000);
+        let exp = expiry(self.expires)?.millis().div_euclid(1_000);
         let claims = Claims { action, stream: self.stream, exp, nbf: None, ip: self.ip, sub: self.subject };
         let key = secrets.signing()?;
         let token = token::sign(&key, &claims);

@@ -1,22 +1,13 @@
 //! `keys.json`, whatever it holds: it is understood or left as it is, and lets nobody in by mistake.
 #![no_main]
-use std::cell::RefCell;
-
 use libfuzzer_sys::fuzz_target;
 use rillcast::control::keys::{Conditions, KeyStore, Shown};
 use rillcast::media::WallTime;
-
-thread_local! {
-    static FOLDER: RefCell<tempfile::TempDir> = RefCell::new(tempfile::tempdir().expect("the temporary folder is writable"));
-}
+use rillcast_fuzz::with_file;
 
 fuzz_target!(|data: &[u8]| {
-    FOLDER.with_borrow(|folder| {
-        let path = folder.path().join("keys.json");
-        // Another inode each time, by which the store tells that the file has changed.
-        let _ = std::fs::remove_file(&path);
-        std::fs::write(&path, data).expect("the folder is writable");
-        let keys = KeyStore::new(folder.path());
+    with_file("keys.json", data, |folder, path| {
+        let keys = KeyStore::new(folder);
         let now = WallTime::from_micros(1_700_000_000_000_000);
         let stream = "live/me".parse().expect("a name");
         let (here, elsewhere) = ("127.0.0.1".parse().expect("local"), "192.0.2.1".parse().expect("an address"));
@@ -33,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
                     "a file that is not understood lets nobody in"
                 );
                 assert!(keys.add(&"live/me".parse().expect("a pattern"), Conditions::default(), now).is_err());
-                assert_eq!(std::fs::read(&path).expect("it is there"), data, "it is left as it is");
+                assert_eq!(std::fs::read(path).expect("it is there"), data, "it is left as it is");
             }
             Ok(known) => {
                 let made = keys

@@ -50,7 +50,7 @@ impl Registry {
     /// # Errors
     /// There would be no room without all of them either; none is forgotten then.
     fn make_room(&self, streams: &mut Streams, name: &StreamName) -> Result<(), PublishError> {
-        let (most_streams, most_bytes) = (self.limits.max_streams, self.config.max_total_bytes);
+        let most_streams = self.limits.max_streams;
         let over = streams.iter().filter(|(_, listed)| listed.stream.has_ended());
         let mut over: Vec<_> = over
             .map(|(other, Listed { stream, .. })| {
@@ -61,16 +61,15 @@ impl Registry {
             self.metrics.hits.streams.inc();
             return Err(PublishError::TooManyStreams(most_streams));
         }
-        let is_full = |kept: i64| u64::try_from(kept).is_ok_and(|kept| kept >= most_bytes.as_u64());
         let mut kept = self.metrics.media_bytes.get();
-        if is_full(kept - over.iter().map(|(.., bytes)| bytes).sum::<i64>()) {
+        if self.is_too_much(kept - over.iter().map(|(.., bytes)| bytes).sum::<i64>()) {
             self.metrics.hits.total_bytes.inc();
-            return Err(PublishError::NoMemory(most_bytes));
+            return Err(PublishError::NoMemory(self.config.max_total_bytes));
         }
         over.sort();
         // Counted here, since whoever still looks at a stream that is forgotten gives its memory back a moment later.
         for (_, _, other, bytes) in over {
-            if streams.len() < most_streams && !is_full(kept) {
+            if streams.len() < most_streams && !self.is_too_much(kept) {
                 break;
             }
             streams.remove(&other);
